@@ -1,0 +1,45 @@
+//! What a run's files can fail with.
+
+use dragnet_kernel::coverage::Reason;
+
+/// An error of the run layer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of the output could not be read or written; another attempt may.
+    #[error("{action} `{path}`: {source}")]
+    Output {
+        /// `read`, `write`, …
+        action: &'static str,
+        /// The file.
+        path: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A file of the output is not what was written there.
+    #[error("`{path}` is not readable as what it should be: {reason}")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// An object can't be had, or is not the planned one.
+    #[error("`{uri}`: {detail}")]
+    Object {
+        /// The object.
+        uri: String,
+        /// `unreadable` or `changed`.
+        reason: Reason,
+        /// More, for a person.
+        detail: String,
+    },
+    /// The run is over: nothing more may be written.
+    #[error("the run is closed")]
+    Closed,
+    /// The kernel failed.
+    #[error(transparent)]
+    Kernel(#[from] dragnet_kernel::Error),
+    /// A URI that this build can't read.
+    #[error("{0}")]
+    Uri(String),
+}

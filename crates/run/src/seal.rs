@@ -1,0 +1,288 @@
+//! The seal: the manifest of what counts, and the coverage that follows from it.
+
+use crate::chain::{Anchored, Chain};
+use crate::output::Output;
+use crate::plan::{Plan, Shard};
+use crate::record::{CommitRecord, FailureNote};
+use crate::{Error, Put};
+use dragnet_kernel::Digest;
+use dragnet_kernel::coverage::{Coverage, Reason, Skip, Undecoded};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The file that the seal is.
+const MANIFEST: &str = "manifest.json";
+/// The file that holds the coverage.
+const COVERAGE: &str = "coverage.json";
+
+/// What counts of a run; what it does not name never was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Commit records in the dataset's order.
+    pub records: Vec<String>,
+    /// Parts of these records.
+    pub parts: Vec<String>,
+    /// Hits in them.
+    pub hits: u64,
+    /// Records that were searched.
+    pub records_read: u64,
+    /// Stored bytes that were read and searched.
+    pub bytes_read: u64,
+    /// The digest over all hits.
+    pub digest: Digest,
+    /// Whether the answer has no gap.
+    pub complete: bool,
+    /// Whether anything at all was searched.
+    pub searched: bool,
+}
+
+/// What is left out and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gap {
+    /// Why the shards that no record counts for were not searched.
+    pub rest: Reason,
+    /// More on single shards, by their number.
+    pub notes: BTreeMap<usize, Vec<FailureNote>>,
+}
+
+/// The coverage of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Every object, in the dataset's order.
+    pub objects: Vec<ObjectReport>,
+    /// Their sum.
+    pub totals: ReportTotals,
+    /// Whether the answer has no gap.
+    pub complete: bool,
+}
+
+/// The coverage of one object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ObjectReport {
+    /// The object's URI.
+    pub object: String,
+    /// Stored bytes.
+    pub size: u64,
+    /// Of them, read and searched.
+    pub read: u64,
+    /// Of them, not.
+    pub skipped: Vec<Skip>,
+    /// Records by type.
+    pub records: BTreeMap<String, u64>,
+    /// Records that were not searched in the layer that was asked for.
+    pub undecoded: Vec<Undecoded>,
+    /// Whether this object has no gap.
+    pub complete: bool,
+}
+
+/// The sum over all objects.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportTotals {
+    /// How many.
+    pub objects: u64,
+    /// Stored bytes.
+    pub size: u64,
+    /// Of them, read and searched.
+    pub read: u64,
+    /// Of them, not.
+    pub skipped_bytes: u64,
+    /// Records that were searched.
+    pub records: u64,
+    /// Hits.
+    pub hits: u64,
+    /// Records that were not searched in the layer that was asked for.
+    pub undecoded: u64,
+}
+
+/// A manifest as it lies in the output, and the hash that the Status DB keeps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sealed {
+    /// What counts.
+    pub manifest: Manifest,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+}
+
+impl Sealed {
+    /// The seal of a run, if it has been sealed.
+    ///
+    /// # Errors
+    /// [`Error::Output`] and [`Error::Malformed`].
+    pub fn read(output: &Output) -> Result<Option<Sealed>, Error> {
+        let Some(bytes) = output.read(MANIFEST)? else { return Ok(None) };
+        let manifest = serde_json::from_slice(&bytes).map_err(|e| Error::Malformed {
+            path: output.path(MANIFEST).display().to_string(),
+            reason: e.to_string(),
+        })?;
+        Ok(Some(Sealed { manifest, sha256: Digest::of_file(&bytes) }))
+    }
+
+    /// Seals a run: what `chain` anchors counts, all else is a gap. The first seal wins and is returned.
+    ///
+    /// # Errors
+    /// [`Error::Output`] and [`Error::Malformed`].
+    pub fn write(output: &Output, plan: &Plan, chain: &Chain, gap: &Gap) -> Result<Sealed, Error> {
+        let (manifest, report) = draw_up(output, plan, chain, gap)?;
+        // Coverage first: whoever sees the seal sees it too.
+        if output.put_json(COVERAGE, &report)? == Put::Exists && Sealed::read(output)?.is_none() {
+            // Left by an attempt that died before its seal, which may have known less.
+            output.remove(COVERAGE)?;
+            output.put_json(COVERAGE, &report)?;
+        }
+        output.put_json(MANIFEST, &manifest)?;
+        let missing = || Error::Malformed { path: MANIFEST.into(), reason: "it has gone".into() };
+        Sealed::read(output)?.ok_or_else(missing)
+    }
+
+    /// Whether a file of the output is named by the seal, or is part of it.
+    pub fn keeps(&self, name: &str) -> bool {
+        let own = [MANIFEST, COVERAGE, "plan.json", "closed"];
+        own.contains(&name)
+            || self.manifest.records.iter().chain(&self.manifest.parts).any(|kept| kept == name)
+    }
+}
+
+impl Report {
+    /// The coverage of a sealed run.
+    ///
+    /// # Errors
+    /// [`Error::Output`] and [`Error::Malformed`].
+    pub fn read(output: &Output) -> Result<Option<Report>, Error> {
+        output.read_json(COVERAGE)
+    }
+}
+
+fn draw_up(output: &Output, plan: &Plan, chain: &Chain, gap: &Gap) -> Result<(Manifest, Report), Error> {
+    let mut manifest = Manifest {
+        records: Vec::new(),
+        parts: Vec::new(),
+        hits: 0,
+        records_read: 0,
+        bytes_read: 0,
+        digest: Digest::default(),
+        complete: true,
+        searched: false,
+    };
+    let mut of_objects: Vec<Covered> = plan.objects.iter().map(|_| Covered::default()).collect();
+    for (number, shard) in plan.shards.iter().enumerate() {
+        match chain.anchored.get(&number) {
+            Some(Anchored::Record(summary)) => {
+                let missing =
+                    || Error::Malformed { path: summary.name.clone(), reason: "it has gone".into() };
+                let record: CommitRecord = output.read_json(&summary.name)?.ok_or_else(missing)?;
+                for totals in &record.searches {
+                    manifest.digest.add(&totals.digest);
+                    manifest.parts.extend(totals.part.clone());
+                }
+                manifest.hits += record.hits();
+                manifest.records.push(summary.name.clone());
+                manifest.searched = true;
+                for of in &record.coverage {
+                    let covered = &mut of_objects[of.object];
+                    covered.coverage.add(&of.coverage);
+                    covered.to = record.next.offset;
+                    covered.seen = true;
+                }
+            }
+            Some(Anchored::Lost { from, to }) => {
+                if let Shard::Range { object, .. } = shard {
+                    let to = to.unwrap_or_else(|| plan.end_of(*object));
+                    let skip = named(
+                        Skip::new(*from, to.saturating_sub(*from), Reason::ShardFailed),
+                        gap,
+                        number,
+                        None,
+                    );
+                    of_objects[*object].coverage.skip(skip);
+                    of_objects[*object].to = to;
+                    of_objects[*object].seen = true;
+                }
+            }
+            Some(Anchored::Passed) | None => {}
+        }
+    }
+    fill_up(plan, chain, gap, &mut of_objects);
+    let mut report = Report { objects: Vec::new(), totals: ReportTotals::default(), complete: true };
+    for (object, covered) in plan.objects.iter().zip(of_objects) {
+        report.add(object.uri.clone(), object.size, covered.coverage);
+    }
+    report.totals.hits = manifest.hits;
+    manifest.complete = report.complete;
+    manifest.bytes_read = report.totals.read;
+    manifest.records_read = report.totals.records;
+    Ok((manifest, report))
+}
+
+/// What is known of one object while the report is drawn up.
+#[derive(Default)]
+struct Covered {
+    coverage: Coverage,
+    /// Stored bytes up to here are accounted for.
+    to: u64,
+    seen: bool,
+}
+
+/// Names what no record speaks of.
+fn fill_up(plan: &Plan, chain: &Chain, gap: &Gap, of_objects: &mut [Covered]) {
+    for (number, shard) in plan.shards.iter().enumerate() {
+        let Shard::Bundle { first, count } = shard else { continue };
+        let failed = matches!(chain.anchored.get(&number), Some(Anchored::Lost { .. }));
+        for place in *first..first + count {
+            if of_objects[place].seen {
+                continue;
+            }
+            let reason = if failed { Reason::ShardFailed } else { gap.rest };
+            let skip = named(Skip::new(0, plan.objects[place].size, reason), gap, number, Some(place));
+            of_objects[place].coverage.skip(skip);
+            of_objects[place].seen = true;
+        }
+    }
+    for (place, object) in plan.objects.iter().enumerate() {
+        let ranged = plan.shards.iter().any(|s| matches!(s, Shard::Range { object: of, .. } if *of == place));
+        let covered = &mut of_objects[place];
+        let end = if ranged { plan.end_of(place) } else { 0 };
+        if ranged && covered.to < end {
+            covered.coverage.skip(Skip::new(covered.to, end - covered.to, gap.rest));
+            covered.to = end;
+        }
+        for (_, skip) in plan.skipped.iter().filter(|(of, _)| *of == place) {
+            // A record that begins before a limit is read past it.
+            let from = skip.offset.max(covered.to);
+            let length = (skip.offset + skip.length).saturating_sub(from);
+            if length > 0 || object.size == 0 {
+                covered.coverage.skip(Skip { offset: from, length, ..skip.clone() });
+            }
+        }
+    }
+}
+
+/// The skip as the notes of failed attempts explain it.
+fn named(skip: Skip, gap: &Gap, shard: usize, object: Option<usize>) -> Skip {
+    let notes = gap.notes.get(&shard).into_iter().flatten();
+    match notes.filter(|note| object.is_none() || note.object.is_none() || note.object == object).next_back()
+    {
+        Some(note) => Skip {
+            class: note.reason.class(),
+            reason: note.reason,
+            detail: Some(note.detail.clone()),
+            ..skip
+        },
+        None => skip,
+    }
+}
+
+impl Report {
+    fn add(&mut self, object: String, size: u64, coverage: Coverage) {
+        let complete = coverage.complete();
+        let totals = &mut self.totals;
+        totals.objects += 1;
+        totals.size += size;
+        totals.read += coverage.read;
+        totals.skipped_bytes += coverage.skipped_bytes();
+        totals.records += coverage.records_total();
+        totals.undecoded += coverage.undecoded.len() as u64;
+        self.complete &= complete;
+        let Coverage { read, skipped, records, undecoded } = coverage;
+        self.objects.push(ObjectReport { object, size, read, skipped, records, undecoded, complete });
+    }
+}

@@ -1,0 +1,102 @@
+//! `file:` URIs (RFC 8089), percent-encoded so that any file name has one.
+
+use crate::Error;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// The URI of an absolute path.
+pub fn of_path(path: &Path) -> String {
+    let mut uri = String::from("file://");
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => uri.push(char::from(*byte)),
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'(' | b')' | b'*' | b'+' | b','
+            | b';' | b'=' | b':' | b'@' => {
+                uri.push(char::from(*byte));
+            }
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri
+}
+
+/// The path of a `file:` URI.
+///
+/// # Errors
+/// [`Error::Uri`] for another scheme, a host, or a broken escape.
+pub fn to_path(uri: &str) -> Result<PathBuf, Error> {
+    let wrong = |reason: &str| Error::Uri(format!("`{uri}`: {reason}"));
+    let Some(rest) = uri.strip_prefix("file:") else { return Err(unknown_scheme(uri)) };
+    let path = match rest.strip_prefix("//") {
+        Some(rest) => rest.strip_prefix("localhost").unwrap_or(rest),
+        None => rest,
+    };
+    if !path.starts_with('/') {
+        return Err(wrong("a file URI has an absolute path and no host: `file:///…`"));
+    }
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        rest = tail;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let hex = rest.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let byte = hex
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+            .ok_or_else(|| wrong("`%` is not followed by two hexadecimal digits"))?;
+        bytes.push(byte);
+        rest = &rest[2..];
+    }
+    Ok(PathBuf::from(OsStr::from_bytes(&bytes)))
+}
+
+/// The scheme of a URI; `None` for a path.
+pub fn scheme(text: &str) -> Option<&str> {
+    let (scheme, _) = text.split_once(':')?;
+    let mut chars = scheme.chars();
+    let valid =
+        chars.next()?.is_ascii_alphabetic() && chars.all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    // One letter before a colon is a file's name far more often than a scheme.
+    (valid && scheme.len() > 1).then_some(scheme)
+}
+
+/// The error for a URI whose scheme this build does not read: it names the feature that would.
+pub fn unknown_scheme(uri: &str) -> Error {
+    let feature = match scheme(uri) {
+        Some("s3" | "gs" | "az" | "abfs" | "http" | "https") => "objects",
+        Some("hdfs" | "webhdfs") => "hdfs",
+        _ => return Error::Uri(format!("`{uri}`: only paths and `file:` URIs are read")),
+    };
+    Error::Uri(format!("`{uri}`: reading it needs the feature `{feature}`, which this build does not have"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_path_comes_back() {
+        for bytes in [&b"/a/b.warc.gz"[..], b"/with space/%/#?", b"/\xff\xfe/\n", "/ü".as_bytes()] {
+            let path = Path::new(OsStr::from_bytes(bytes));
+            assert_eq!(to_path(&of_path(path)).unwrap(), path);
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_a_uri() {
+        let table = [
+            ("s3://b/k", "feature `objects`"),
+            ("hdfs://h/p", "feature `hdfs`"),
+            ("ftp://h/p", "only paths"),
+            ("file://host/p", "no host"),
+            ("file:///%zz", "hexadecimal"),
+        ];
+        for (uri, part) in table {
+            let said = to_path(uri).unwrap_err().to_string();
+            assert!(said.contains(part) && said.contains(uri), "{uri}: {said}");
+        }
+    }
+}
