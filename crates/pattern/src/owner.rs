@@ -1,0 +1,73 @@
+//! A process as an owner of claims: a random name, and on one machine a lock that the kernel frees when the
+//! process dies, so that its claims are free at once and need not wait for their leases.
+
+use crate::{Error, Store};
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+/// This process, from its start to its end.
+#[derive(Debug)]
+pub struct Owner {
+    id: String,
+    path: PathBuf,
+    // Held for as long as the process lives.
+    _lock: File,
+}
+
+impl Owner {
+    /// Takes a new random name and its lock in `folder`, which must be on a local file system.
+    ///
+    /// # Errors
+    /// [`Error::Open`] where the folder or the lock can't be made.
+    pub fn new(folder: &Path) -> Result<Owner, Error> {
+        let open =
+            |e: std::io::Error| Error::Open(format!("make an owner's lock in `{}`: {e}", folder.display()));
+        std::fs::create_dir_all(folder).map_err(open)?;
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        // The lock is taken under a hidden name, so that nobody sees the file without its lock.
+        let hidden = folder.join(format!(".{id}"));
+        let path = folder.join(&id);
+        let lock = File::create_new(&hidden).map_err(open)?;
+        lock.lock().map_err(open)?;
+        std::fs::rename(&hidden, &path).map_err(open)?;
+        Ok(Owner { id, path, _lock: lock })
+    }
+
+    /// The random name.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // A file that stays behind is found dead and removed by the next reaper.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Frees the claims of every process in `folder` whose lock the kernel has freed. Returns how many
+/// processes were found dead.
+///
+/// # Errors
+/// Those of [`Store::free`]; a lock file that can't be looked at is left to the leases.
+pub async fn reap(store: &dyn Store, folder: &Path) -> Result<usize, Error> {
+    let mut dead = 0;
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(0) };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') {
+            continue;
+        }
+        let Ok(file) = File::open(entry.path()) else { continue };
+        match file.try_lock() {
+            Ok(()) => {
+                store.free(&name).await?;
+                let _ = std::fs::remove_file(entry.path());
+                dead += 1;
+            }
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
+        }
+    }
+    Ok(dead)
+}

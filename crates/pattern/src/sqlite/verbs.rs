@@ -1,0 +1,571 @@
+//! The transitions, each inside the writer's transaction. Where PostgreSQL needs `for update`, the work's
+//! row comes first, as here it is the one writer that orders them.
+
+use super::reads::{self, one, work_by_id, work_of_tenant};
+use super::{Tx, error};
+use crate::machine::Verb;
+use crate::store::{Accept, Accepted, Advance, Claim, Claimant, Event, Fence, Next, Publish, Release, Work};
+use crate::{Error, Machine, Status, Step};
+use rusqlite::{Params, params, params_from_iter};
+use std::time::Duration;
+
+impl Tx<'_> {
+    fn execute(&self, sql: &str, values: impl Params) -> Result<usize, Error> {
+        self.connection.prepare_cached(sql).map_err(error)?.execute(values).map_err(error)
+    }
+
+    fn one<T: rusqlite::types::FromSql>(&self, sql: &str, values: impl Params) -> Result<Option<T>, Error> {
+        one(self.connection, sql, values)
+    }
+
+    fn wakes(&mut self, group: &str, due_ms: i64) {
+        if due_ms <= self.now {
+            self.woken.insert(group.to_owned());
+        }
+    }
+
+    fn event(&self, work: &str, event: &Event) -> Result<(), Error> {
+        let sql = "update work set events = events + 1 where id = ?1 returning events";
+        let seq = self.one::<i64>(sql, [work])?;
+        let sql = "insert into event (work_id, seq, at_ms, kind, data) values (?1, ?2, ?3, ?4, ?5)";
+        self.execute(sql, params![work, seq, self.now, event.kind, event.data.to_string()]).map(drop)
+    }
+}
+
+fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
+}
+
+pub(super) fn machine(machines: &'static [Machine], kind: &str) -> Result<&'static Machine, Error> {
+    machines
+        .iter()
+        .find(|m| m.kind == kind)
+        .ok_or_else(|| Error::Transition(format!("no machine for the kind `{kind}`")))
+}
+
+pub(super) fn accept(tx: &mut Tx<'_>, machine: &Machine, accept: Accept) -> Result<Accepted, Error> {
+    if let Some(key) = &accept.key {
+        let sql = "select work_id from idempotency_key where tenant = ?1 and scope = ?2 and key = ?3";
+        if let Some(id) = tx.one::<String>(sql, params![accept.tenant, key.scope, key.key])? {
+            let sql = "select fingerprint from idempotency_key where tenant = ?1 and scope = ?2 and key = ?3";
+            let fingerprint = tx.one::<String>(sql, params![accept.tenant, key.scope, key.key])?;
+            if fingerprint.as_deref() != Some(&key.fingerprint) {
+                return Err(Error::KeyReused);
+            }
+            let work = work_of_tenant(tx.connection, &accept.tenant, &id)?;
+            return Ok(Accepted { work, replayed: true });
+        }
+    }
+    let work = Work {
+        id: uuid::Uuid::now_v7().to_string(),
+        tenant: accept.tenant,
+        kind: accept.kind,
+        spec: accept.spec,
+        stage: machine.stages.first().copied().unwrap_or_default().to_owned(),
+        status: Status::Accepted,
+        outcome: None,
+        error: None,
+        cancel: false,
+        created_ms: tx.now,
+        started_ms: None,
+        ended_ms: None,
+        deadline_ms: accept.deadline.map(|after| tx.now.saturating_add(ms(after))),
+        events: 1,
+    };
+    let sql = "insert into work (id, tenant, kind, spec, stage, status, created_ms, deadline_ms) \
+               values (?1, ?2, ?3, ?4, ?5, 'accepted', ?6, ?7)";
+    let spec = work.spec.to_string();
+    tx.execute(sql, params![work.id, work.tenant, work.kind, spec, work.stage, tx.now, work.deadline_ms])?;
+    if let Some(key) = &accept.key {
+        let sql = "insert into idempotency_key (tenant, scope, key, fingerprint, work_id, created_ms) \
+                   values (?1, ?2, ?3, ?4, ?5, ?6)";
+        tx.execute(sql, params![work.tenant, key.scope, key.key, key.fingerprint, work.id, tx.now])?;
+    }
+    publish(tx, &work.id, &Publish { topic: accept.topic, after: Duration::ZERO })?;
+    let accepted = Event { seq: 0, at_ms: 0, kind: "accepted".into(), data: serde_json::json!({}) };
+    tx.event(&work.id, &accepted)?;
+    Ok(Accepted { work, replayed: false })
+}
+
+/// One message to every group of the topic, and in each group's row the note that something was asked.
+fn publish(tx: &mut Tx<'_>, work: &str, message: &Publish) -> Result<(), Error> {
+    let sql = "select name from consumer_group where topic = ?1 order by name";
+    let groups = reads::all(tx.connection, sql, [&message.topic], |row| row.get::<_, String>(0))?;
+    if groups.is_empty() {
+        return Ok(());
+    }
+    let sql = "insert into message (topic, work_id, created_ms) values (?1, ?2, ?3) returning id";
+    let id = tx.one::<i64>(sql, params![message.topic, work, tx.now])?.unwrap_or_default();
+    for group in groups {
+        deliver(tx, id, work, &group, tx.now.saturating_add(ms(message.after)))?;
+    }
+    Ok(())
+}
+
+fn deliver(tx: &mut Tx<'_>, message: i64, work: &str, group: &str, due_ms: i64) -> Result<(), Error> {
+    let sql = "insert into delivery (group_name, message_id, work_id, due_ms) values (?1, ?2, ?3, ?4)";
+    tx.execute(sql, params![group, message, work, due_ms])?;
+    let sql = "insert into controller (work_id, name, step, due_ms) values (?1, ?2, 'waiting', ?3) \
+               on conflict (work_id, name) do update set asked = controller.asked + 1, \
+               step = case when controller.step in ('idle', 'done') then 'waiting' else controller.step end, \
+               due_ms = case when controller.step = 'waiting' then min(controller.due_ms, excluded.due_ms) \
+                        else excluded.due_ms end";
+    tx.execute(sql, params![work, group, due_ms])?;
+    tx.wakes(group, due_ms);
+    Ok(())
+}
+
+/// The row of a work and controller that a claim looks at.
+struct Look {
+    step: Step,
+    lease_ms: Option<i64>,
+    suspect: bool,
+    alone: bool,
+}
+
+fn look(tx: &Tx<'_>, work: &str, controller: &str) -> Result<Option<Look>, Error> {
+    let sql = "select step, lease_ms, suspect, alone from controller where work_id = ?1 and name = ?2";
+    let found = reads::all(tx.connection, sql, [work, controller], |row| {
+        Ok(Look {
+            step: Step::parse(&row.get::<_, String>(0)?).unwrap_or(Step::Waiting),
+            lease_ms: row.get(1)?,
+            suspect: row.get(2)?,
+            alone: row.get(3)?,
+        })
+    })?;
+    Ok(found.into_iter().next())
+}
+
+pub(super) fn claim(
+    tx: &mut Tx<'_>,
+    controller: &str,
+    by: &Claimant,
+    most: usize,
+) -> Result<Vec<Claim>, Error> {
+    let sql = "select distinct work_id from (select work_id from delivery \
+               where group_name = ?1 and due_ms <= ?2 and (?4 is null or work_id = ?4) \
+               order by due_ms, message_id limit ?3) as due";
+    let values = params![controller, tx.now, (most * 4) as i64, by.only];
+    let due = reads::all(tx.connection, sql, values, |row| row.get::<_, String>(0))?;
+    let mut claims = Vec::new();
+    for work in due {
+        if claims.len() == most {
+            break;
+        }
+        let Some(row) = look(tx, &work, controller)? else {
+            consume(tx, &work, controller)?;
+            continue;
+        };
+        let leased = row.step == Step::Running && row.lease_ms.is_some_and(|lease| lease > tx.now);
+        if leased {
+            put_off(tx, &work, controller, row.lease_ms.unwrap_or(tx.now))?;
+            continue;
+        }
+        match row.step {
+            // The row says that there is nothing to do; the message had only said "look".
+            Step::Idle | Step::Done | Step::Parked => {
+                consume(tx, &work, controller)?;
+                continue;
+            }
+            // Its lease ended: its process is gone, or stands still. What was in hand is suspect.
+            Step::Running => lost(tx, &work, controller, row.alone)?,
+            Step::Waiting => {}
+        }
+        if row.suspect || row.step == Step::Running {
+            put_off(tx, &work, controller, tx.now + SUSPECT_LOOK_MS)?;
+            continue;
+        }
+        claims.extend(take(tx, &work, controller, by, false)?);
+    }
+    Ok(claims)
+}
+
+/// How soon a normal claim looks again at what is left to [`claim_alone`].
+const SUSPECT_LOOK_MS: i64 = 1000;
+
+pub(super) fn claim_alone(
+    tx: &mut Tx<'_>,
+    controllers: &[String],
+    by: &Claimant,
+) -> Result<Option<Claim>, Error> {
+    for controller in controllers {
+        let sql = "select work_id from controller where name = ?1 and suspect = 1 and step = 'waiting' \
+                   and due_ms <= ?2 and (?3 is null or work_id = ?3) order by due_ms limit 1";
+        if let Some(work) = tx.one::<String>(sql, params![controller, tx.now, by.only])? {
+            return take(tx, &work, controller, by, true);
+        }
+    }
+    Ok(None)
+}
+
+fn take(
+    tx: &mut Tx<'_>,
+    work: &str,
+    controller: &str,
+    by: &Claimant,
+    alone: bool,
+) -> Result<Option<Claim>, Error> {
+    let lease_ms = tx.now + ms(by.lease);
+    let sql = "update controller set step = 'running', attempt = attempt + 1, owner = ?3, lease_ms = ?4, \
+               seen = asked, alone = ?5, started_ms = coalesce(started_ms, ?6) \
+               where work_id = ?1 and name = ?2 returning attempt";
+    let attempt = tx.one::<i64>(sql, params![work, controller, by.owner, lease_ms, alone, tx.now])?;
+    let Some(attempt) = attempt else { return Ok(None) };
+    put_off(tx, work, controller, lease_ms)?;
+    let sql = "update work set status = 'running', started_ms = coalesce(started_ms, ?2) \
+               where id = ?1 and status = 'accepted'";
+    tx.execute(sql, params![work, tx.now])?;
+    let fence = Fence { work: work.into(), controller: controller.into(), attempt, owner: by.owner.clone() };
+    reads::claim(tx.connection, fence, tx.now)
+}
+
+/// What is claimed comes back into sight when the lease ends.
+fn put_off(tx: &Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Result<(), Error> {
+    let sql = "update delivery set due_ms = ?3, deliveries = deliveries + 1 \
+               where work_id = ?1 and group_name = ?2 and due_ms <= ?4";
+    tx.execute(sql, params![work, controller, due_ms, tx.now]).map(drop)
+}
+
+fn consume(tx: &Tx<'_>, work: &str, controller: &str) -> Result<(), Error> {
+    let sql = "delete from delivery where work_id = ?1 and group_name = ?2 returning message_id";
+    let messages = reads::all(tx.connection, sql, [work, controller], |row| row.get::<_, i64>(0))?;
+    for message in messages {
+        let sql =
+            "delete from message where id = ?1 and not exists (select 1 from delivery where message_id = ?1)";
+        tx.execute(sql, [message])?;
+    }
+    Ok(())
+}
+
+pub(super) fn renew(tx: &mut Tx<'_>, fences: Vec<Fence>, lease: Duration) -> Result<Vec<Fence>, Error> {
+    let mut lost = Vec::new();
+    for fence in fences {
+        let sql = "update controller set lease_ms = ?5 \
+                   where work_id = ?1 and name = ?2 and attempt = ?3 and owner = ?4 and step = 'running'";
+        let values = params![fence.work, fence.controller, fence.attempt, fence.owner, tx.now + ms(lease)];
+        if tx.execute(sql, values)? == 0 {
+            lost.push(fence);
+        }
+    }
+    Ok(lost)
+}
+
+/// Refuses whoever no longer owns the row; returns what was asked since the claim.
+fn fence(tx: &Tx<'_>, fence: &Fence) -> Result<bool, Error> {
+    let sql = "select asked > seen from controller \
+               where work_id = ?1 and name = ?2 and attempt = ?3 and owner = ?4 and step = 'running'";
+    let asked = tx.one::<bool>(sql, params![fence.work, fence.controller, fence.attempt, fence.owner])?;
+    asked.ok_or_else(|| Error::Fenced {
+        work: fence.work.clone(),
+        controller: fence.controller.clone(),
+        attempt: fence.attempt,
+    })
+}
+
+pub(super) fn advance(
+    tx: &mut Tx<'_>,
+    machines: &'static [Machine],
+    of: &Fence,
+    advance: Advance,
+) -> Result<bool, Error> {
+    let asked_more = fence(tx, of)?;
+    let missing = || Error::NoSuchWork(of.work.clone());
+    let work = work_by_id(tx.connection, &of.work)?.ok_or_else(missing)?;
+    let machine = machine(machines, &work.kind)?;
+    if let Some(stage) = advance.stage {
+        if !machine.advances(&work.stage, stage) {
+            return Err(Error::Transition(format!(
+                "work `{}` can't go from `{}` to `{stage}`",
+                work.id, work.stage
+            )));
+        }
+        tx.execute("update work set stage = ?2 where id = ?1", [&work.id, stage])?;
+    }
+    if let Some(outcome) = advance.outcome {
+        // The first verdict holds: a cancelled work does not become a failed one.
+        tx.execute(
+            "update work set outcome = coalesce(outcome, ?2) where id = ?1",
+            [&work.id, outcome.name()],
+        )?;
+    }
+    if let Some(e) = &advance.error {
+        tx.execute("update work set error = ?2 where id = ?1", params![work.id, e.to_string()])?;
+    }
+    step(tx, of, &advance, asked_more)?;
+    for message in &advance.publish {
+        publish(tx, &work.id, message)?;
+    }
+    for statement in &advance.side {
+        tx.execute(statement.sql, params_from_iter(&statement.values))?;
+    }
+    for event in &advance.events {
+        tx.event(&work.id, event)?;
+    }
+    if advance.settled && !work.status.is_terminal() {
+        return settle(tx, machine, &work.id);
+    }
+    Ok(work.status.is_terminal())
+}
+
+/// The row's own part of a step.
+fn step(tx: &mut Tx<'_>, of: &Fence, advance: &Advance, asked_more: bool) -> Result<(), Error> {
+    let (step, due_ms) = match advance.next {
+        Next::Stay => (Step::Running, None),
+        // A message that came since the claim has its own delivery, and is due.
+        Next::Again(_) | Next::Idle | Next::Done if asked_more => (Step::Waiting, Some(tx.now)),
+        Next::Again(after) => (Step::Waiting, Some(tx.now + ms(after))),
+        Next::Idle => (Step::Idle, None),
+        Next::Done => (Step::Done, None),
+    };
+    let sql = "update controller set step = ?3, due_ms = coalesce(?4, due_ms), \
+               owner = case when ?3 = 'running' then owner end, lease_ms = case when ?3 = 'running' then lease_ms end, \
+               failures = 0, tries = 0, waiting_for = null, waiting_since_ms = null, error = null, \
+               suspect = case when ?3 = 'running' then suspect else 0 end, \
+               alone = case when ?3 = 'running' then alone else 0 end, \
+               metrics = coalesce(?5, metrics), memo = coalesce(?6, memo), \
+               settled = max(settled, ?7), ended_ms = case when ?7 = 1 then coalesce(ended_ms, ?8) else ended_ms end \
+               where work_id = ?1 and name = ?2";
+    let text = |json: &Option<serde_json::Value>| json.as_ref().map(ToString::to_string);
+    let values = params![
+        of.work,
+        of.controller,
+        step.name(),
+        due_ms,
+        text(&advance.metrics),
+        text(&advance.memo),
+        advance.settled,
+        tx.now
+    ];
+    tx.execute(sql, values)?;
+    match due_ms {
+        None if step == Step::Running => Ok(()),
+        None => consume(tx, &of.work, &of.controller),
+        Some(due_ms) => look_again(tx, &of.work, &of.controller, due_ms),
+    }
+}
+
+/// Leaves the row one delivery, due then: the claim's own, or a new one where it has been lost.
+fn look_again(tx: &mut Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Result<(), Error> {
+    let sql = "update delivery set due_ms = ?3, deliveries = 0 where work_id = ?1 and group_name = ?2";
+    if tx.execute(sql, params![work, controller, due_ms])? == 0 {
+        let sql = "insert into message (topic, work_id, created_ms) values (?1, ?2, ?3) returning id";
+        let id = tx.one::<i64>(sql, params![controller, work, tx.now])?.unwrap_or_default();
+        let sql = "insert into delivery (group_name, message_id, work_id, due_ms) values (?1, ?2, ?3, ?4)";
+        tx.execute(sql, params![controller, id, work, due_ms])?;
+    }
+    tx.wakes(controller, due_ms);
+    Ok(())
+}
+
+/// Ends the work if all that must settle have. Returns whether it did.
+fn settle(tx: &Tx<'_>, machine: &Machine, work: &str) -> Result<bool, Error> {
+    for controller in machine.required {
+        let sql = "select settled from controller where work_id = ?1 and name = ?2";
+        if !tx.one::<bool>(sql, [work, controller])?.unwrap_or(false) {
+            return Ok(false);
+        }
+    }
+    let Some(now) = work_by_id(tx.connection, work)? else { return Ok(false) };
+    let outcome = now.outcome.unwrap_or(Status::Completed);
+    let Some(end) = now.status.after(Verb::Settle(outcome)) else {
+        return Err(Error::Transition(format!("work `{work}` can't end while it is {}", now.status.name())));
+    };
+    let sql = "update work set status = ?2, outcome = ?2, ended_ms = ?3 where id = ?1";
+    tx.execute(sql, params![work, end.name(), tx.now])?;
+    tx.event(work, &Event { seq: 0, at_ms: 0, kind: end.name().into(), data: serde_json::json!({}) })?;
+    Ok(true)
+}
+
+pub(super) fn release(tx: &mut Tx<'_>, of: &Fence, release: Release) -> Result<(), Error> {
+    fence(tx, of)?;
+    let free =
+        "update controller set step = 'waiting', owner = null, lease_ms = null, alone = 0, due_ms = ?3";
+    let mine = "where work_id = ?1 and name = ?2";
+    match release {
+        Release::Wait { dependency, reason, after } => {
+            let due_ms = tx.now + ms(after);
+            let sql = format!(
+                "{free}, suspect = 0, tries = tries + 1, waiting_for = ?4, \
+                 waiting_since_ms = coalesce(waiting_since_ms, ?6), error = ?5 {mine}"
+            );
+            tx.execute(&sql, params![of.work, of.controller, due_ms, dependency, reason, tx.now])?;
+            look_again(tx, &of.work, &of.controller, due_ms)
+        }
+        Release::Failed { reason, after, failures_max } => {
+            let sql = "update controller set failures = failures + 1 where work_id = ?1 and name = ?2 returning failures";
+            let failures = tx.one::<i64>(sql, [&of.work, &of.controller])?.unwrap_or_default();
+            if failures >= failures_max {
+                return park(tx, &of.work, &of.controller, &reason);
+            }
+            let due_ms = tx.now + ms(after);
+            tx.execute(
+                &format!("{free}, suspect = 0, error = ?4 {mine}"),
+                params![of.work, of.controller, due_ms, reason],
+            )?;
+            look_again(tx, &of.work, &of.controller, due_ms)
+        }
+        Release::Park { reason } => park(tx, &of.work, &of.controller, &reason),
+        Release::Yield => {
+            tx.execute(&format!("{free} {mine}"), params![of.work, of.controller, tx.now])?;
+            look_again(tx, &of.work, &of.controller, tx.now)
+        }
+    }
+}
+
+fn park(tx: &mut Tx<'_>, work: &str, controller: &str, reason: &str) -> Result<(), Error> {
+    let sql = "update controller set step = 'parked', owner = null, lease_ms = null, suspect = 0, alone = 0, \
+               error = ?3 where work_id = ?1 and name = ?2";
+    tx.execute(sql, params![work, controller, reason])?;
+    consume(tx, work, controller)?;
+    let Some(now) = work_by_id(tx.connection, work)? else { return Ok(()) };
+    if let Some(status) = now.status.after(Verb::Park) {
+        tx.execute("update work set status = ?2 where id = ?1", [work, status.name()])?;
+    }
+    let data = serde_json::json!({ "reason": reason });
+    tx.event(work, &Event { seq: 0, at_ms: 0, kind: format!("{controller}.parked"), data })
+}
+
+pub(super) fn send(tx: &mut Tx<'_>, work: &str, topic: String) -> Result<(), Error> {
+    publish(tx, work, &Publish { topic, after: Duration::ZERO })
+}
+
+pub(super) fn nudge(tx: &mut Tx<'_>, work: &str, controller: &str) -> Result<(), Error> {
+    let Some(row) = look(tx, work, controller)? else { return Ok(()) };
+    match row.step {
+        Step::Waiting => {
+            tx.execute(
+                "update controller set due_ms = ?3 where work_id = ?1 and name = ?2",
+                params![work, controller, tx.now],
+            )?;
+            look_again(tx, work, controller, tx.now)
+        }
+        Step::Running => tx
+            .execute(
+                "update controller set asked = asked + 1 where work_id = ?1 and name = ?2",
+                [work, controller],
+            )
+            .map(drop),
+        Step::Idle | Step::Parked | Step::Done => Ok(()),
+    }
+}
+
+pub(super) fn cancel(tx: &mut Tx<'_>, tenant: &str, id: &str) -> Result<Work, Error> {
+    let work = work_of_tenant(tx.connection, tenant, id)?;
+    if work.status.is_terminal() || work.cancel {
+        return Ok(work);
+    }
+    tx.execute("update work set cancel = 1 where id = ?1", [id])?;
+    tx.event(id, &Event { seq: 0, at_ms: 0, kind: "cancel".into(), data: serde_json::json!({}) })?;
+    // What is parked must see the wish as well.
+    unpark(tx, id)?;
+    let sql = "select name from controller where work_id = ?1";
+    for controller in reads::all(tx.connection, sql, [id], |row| row.get::<_, String>(0))? {
+        nudge(tx, id, &controller)?;
+    }
+    work_of_tenant(tx.connection, tenant, id)
+}
+
+pub(super) fn redrive(tx: &mut Tx<'_>, tenant: &str, id: &str) -> Result<Work, Error> {
+    work_of_tenant(tx.connection, tenant, id)?;
+    if unpark(tx, id)? > 0 {
+        tx.event(id, &Event { seq: 0, at_ms: 0, kind: "redrive".into(), data: serde_json::json!({}) })?;
+    }
+    work_of_tenant(tx.connection, tenant, id)
+}
+
+fn unpark(tx: &mut Tx<'_>, work: &str) -> Result<usize, Error> {
+    let sql = "update controller set step = 'waiting', due_ms = ?2, failures = 0, tries = 0, waiting_for = null, \
+               waiting_since_ms = null where work_id = ?1 and step = 'parked' returning name";
+    let parked = reads::all(tx.connection, sql, params![work, tx.now], |row| row.get::<_, String>(0))?;
+    for controller in &parked {
+        look_again(tx, work, controller, tx.now)?;
+    }
+    if let Some(status) = work_by_id(tx.connection, work)?.and_then(|work| work.status.after(Verb::Redrive)) {
+        tx.execute("update work set status = ?2 where id = ?1", [work, status.name()])?;
+    }
+    Ok(parked.len())
+}
+
+/// Marks what was in hand when its process was lost. It counts as a failure only if nothing else was.
+fn lost(tx: &Tx<'_>, work: &str, controller: &str, alone: bool) -> Result<(), Error> {
+    let sql = "update controller set step = 'waiting', owner = null, lease_ms = null, suspect = 1, alone = 0, \
+               due_ms = ?3, failures = failures + ?4 where work_id = ?1 and name = ?2";
+    tx.execute(sql, params![work, controller, tx.now, i64::from(alone)]).map(drop)
+}
+
+/// Failures that a crash may cause in a row before the work is parked.
+const CRASHES_MAX: i64 = 5;
+
+pub(super) fn free(tx: &mut Tx<'_>, owner: &str) -> Result<usize, Error> {
+    let sql = "select work_id, name, alone, failures from controller where owner = ?1";
+    let held = reads::all(tx.connection, sql, [owner], |row| {
+        Ok((
+            row.get::<_, String>(0)?,
+            row.get::<_, String>(1)?,
+            row.get::<_, bool>(2)?,
+            row.get::<_, i64>(3)?,
+        ))
+    })?;
+    for (work, controller, alone, failures) in &held {
+        if *alone && failures + 1 >= CRASHES_MAX {
+            park(tx, work, controller, "the process crashed each time that it worked on this alone")?;
+            continue;
+        }
+        lost(tx, work, controller, *alone)?;
+        look_again(tx, work, controller, tx.now)?;
+    }
+    Ok(held.len())
+}
+
+/// Rows per sweep, so that one sweep is a short transaction whatever has piled up.
+const SWEEP_MAX: i64 = 1000;
+
+pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<usize, Error> {
+    let sql = "select work_id, name from controller c where step = 'waiting' and due_ms <= ?1 and not exists \
+               (select 1 from delivery d where d.work_id = c.work_id and d.group_name = c.name) \
+               order by due_ms limit ?2";
+    let pair = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
+    let mut found = reads::all(tx.connection, sql, params![tx.now, SWEEP_MAX], pair)?;
+    let sql = "select work_id, name from controller c where step = 'running' and lease_ms <= ?1 and not exists \
+               (select 1 from delivery d where d.work_id = c.work_id and d.group_name = c.name) \
+               order by lease_ms limit ?2";
+    found.extend(reads::all(tx.connection, sql, params![tx.now, SWEEP_MAX], pair)?);
+    for (work, controller) in &found {
+        look_again(tx, work, controller, tx.now)?;
+    }
+    Ok(found.len())
+}
+
+pub(super) fn add_group(tx: &mut Tx<'_>, name: &str, topic: &str, from_beginning: bool) -> Result<(), Error> {
+    let sql = "insert into consumer_group (name, topic, created_ms) values (?1, ?2, ?3) on conflict (name) do nothing";
+    let added = tx.execute(sql, params![name, topic, tx.now])?;
+    if added == 0 || !from_beginning {
+        return Ok(());
+    }
+    let sql = "select id, work_id from message where topic = ?1 order by id";
+    let kept =
+        reads::all(tx.connection, sql, [topic], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
+    for (message, work) in kept {
+        deliver(tx, message, &work, name, tx.now)?;
+    }
+    Ok(())
+}
+
+pub(super) fn remove_group(tx: &mut Tx<'_>, name: &str) -> Result<(), Error> {
+    tx.execute("delete from delivery where group_name = ?1", [name])?;
+    tx.execute(
+        "delete from message where not exists (select 1 from delivery where message_id = message.id)",
+        [],
+    )?;
+    tx.execute("delete from consumer_group where name = ?1", [name]).map(drop)
+}
+
+pub(super) fn wake(tx: &mut Tx<'_>, dependency: &str) -> Result<(), Error> {
+    let sql = "update controller set due_ms = ?2 where waiting_for = ?1 and step = 'waiting' and due_ms > ?2 \
+               returning work_id, name";
+    let pair = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
+    for (work, controller) in reads::all(tx.connection, sql, params![dependency, tx.now], pair)? {
+        look_again(tx, &work, &controller, tx.now)?;
+    }
+    Ok(())
+}

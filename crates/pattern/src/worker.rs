@@ -1,0 +1,352 @@
+//! What drives controllers: claims rows, renews leases, commits steps, frees what dead processes held.
+//!
+//! A worker sleeps until a message of its group falls due, is signalled by a commit of this process, or the
+//! polling interval ends (another process may have sent it). Nothing is held while a work waits.
+
+use crate::{
+    Advance, Claim, Claimant, Controller, Error, Failure, Fence, Next, Owner, Release, Store, crash,
+    full_jitter, owner,
+};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// How controllers are driven.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// How long a claim lasts without renewal; it is renewed three times as often.
+    pub lease: Duration,
+    /// How often the queue is looked at, in case another process has sent something.
+    pub poll: Duration,
+    /// How often messages that were lost are sent again.
+    pub sweep: Duration,
+    /// How often the locks of other processes are tried.
+    pub reap: Duration,
+    /// Steps that one controller takes at once.
+    pub at_once: usize,
+    /// Failures in a row that park a work.
+    pub failures_max: i64,
+    /// How long a work waits for a dependency before it is parked.
+    pub wait_max: Duration,
+    /// The first and the longest delay after a failure.
+    pub backoff: (Duration, Duration),
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            lease: Duration::from_secs(12),
+            poll: Duration::from_millis(250),
+            sweep: Duration::from_secs(5),
+            reap: Duration::from_millis(500),
+            at_once: 16,
+            failures_max: 8,
+            wait_max: Duration::from_secs(24 * 3600),
+            backoff: (Duration::from_millis(100), Duration::from_secs(30)),
+        }
+    }
+}
+
+/// One process's share of the work.
+pub struct Worker {
+    store: Arc<dyn Store>,
+    policy: Policy,
+    owner: Owner,
+    claimant: Claimant,
+    locks: PathBuf,
+    /// Claims in hand, for the heartbeat.
+    in_hand: Mutex<HashSet<Fence>>,
+    /// What was in hand at a crash is tried with this held alone.
+    gate: Arc<RwLock<()>>,
+}
+
+impl Worker {
+    /// A worker whose owner lock lies in `locks`, a folder that all processes of the store on this machine
+    /// share. With `only` it leaves all other works to others.
+    ///
+    /// # Errors
+    /// Those of [`Owner::new`].
+    pub fn new(
+        store: Arc<dyn Store>,
+        policy: Policy,
+        locks: &Path,
+        only: Option<String>,
+    ) -> Result<Worker, Error> {
+        let owner = Owner::new(locks)?;
+        let claimant = Claimant { owner: owner.id().to_owned(), lease: policy.lease, only };
+        Ok(Worker {
+            store,
+            policy,
+            owner,
+            claimant,
+            locks: locks.to_owned(),
+            in_hand: Mutex::default(),
+            gate: Arc::default(),
+        })
+    }
+
+    fn hand(&self) -> std::sync::MutexGuard<'_, HashSet<Fence>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Drives the controllers until `stop` becomes true, then ends the claims in hand at their next step.
+///
+/// # Errors
+/// Those of the store while groups are registered. Later ones are logged and tried again.
+pub async fn run(
+    worker: Arc<Worker>,
+    controllers: Vec<Arc<dyn Controller>>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    owner::reap(&*worker.store, &worker.locks).await?;
+    for controller in &controllers {
+        worker.store.add_group(controller.name(), controller.topic(), true).await?;
+    }
+    let mut tasks = JoinSet::new();
+    tasks.spawn(heartbeat(worker.clone(), stop.clone()));
+    tasks.spawn(housekeeping(worker.clone(), stop.clone()));
+    tasks.spawn(suspects(worker.clone(), controllers.clone(), stop.clone()));
+    for controller in controllers {
+        tasks.spawn(drive(worker.clone(), controller, stop.clone()));
+    }
+    while tasks.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Sleeps, unless the process is to stop. Returns whether it is.
+async fn rest(duration: Duration, stop: &mut watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(duration) => false,
+        _ = stop.wait_for(|stopped| *stopped) => true,
+    }
+}
+
+async fn heartbeat(worker: Arc<Worker>, mut stop: watch::Receiver<bool>) {
+    let lease = worker.policy.lease;
+    loop {
+        let stopping = rest(lease / 3, &mut stop).await;
+        let fences: Vec<Fence> = worker.hand().iter().cloned().collect();
+        if fences.is_empty() {
+            if stopping {
+                return;
+            }
+            continue;
+        }
+        match worker.store.renew(fences, lease).await {
+            // Whoever lost a claim finds out at its next write; it need not be told here.
+            Ok(lost) => lost.iter().for_each(|fence| {
+                worker.hand().remove(fence);
+            }),
+            Err(e) => tracing::warn!(error = %e, "could not renew leases"),
+        }
+        if stopping {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+async fn housekeeping(worker: Arc<Worker>, mut stop: watch::Receiver<bool>) {
+    let mut until_sweep = Duration::ZERO;
+    loop {
+        if let Err(e) = owner::reap(&*worker.store, &worker.locks).await {
+            tracing::warn!(error = %e, "could not free the claims of dead processes");
+        }
+        if until_sweep.is_zero() {
+            match worker.store.sweep().await {
+                Ok(0) => {}
+                Ok(n) => tracing::info!(messages = n, "sent messages again that were lost"),
+                Err(e) => tracing::warn!(error = %e, "could not sweep"),
+            }
+            until_sweep = worker.policy.sweep;
+        }
+        let pause = worker.policy.reap.min(worker.policy.sweep);
+        until_sweep = until_sweep.saturating_sub(pause);
+        if rest(pause, &mut stop).await {
+            return;
+        }
+    }
+}
+
+/// Tries what was in hand at a crash, one by one and with nothing else under way.
+async fn suspects(
+    worker: Arc<Worker>,
+    controllers: Vec<Arc<dyn Controller>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let names: Vec<String> = controllers.iter().map(|c| c.name().to_owned()).collect();
+    let mut pause = Duration::ZERO;
+    while !rest(pause, &mut stop).await {
+        pause = worker.policy.poll;
+        match worker.store.claim_alone(&names, &worker.claimant).await {
+            Ok(Some(claim)) => {
+                let Some(controller) = controllers.iter().find(|c| c.name() == claim.fence.controller) else {
+                    continue;
+                };
+                worker.hand().insert(claim.fence.clone());
+                let alone = controller.can_crash();
+                let guard = if alone { Some(worker.gate.clone().write_owned().await) } else { None };
+                let held = guard.map_or(Held::Nothing, Held::Alone);
+                let step = step(worker.clone(), controller.clone(), claim, held);
+                if alone {
+                    step.await
+                } else {
+                    drop(tokio::spawn(step))
+                }
+                pause = Duration::ZERO;
+            }
+            Ok(None) => {}
+            Err(e) => tracing::warn!(error = %e, "could not claim what was in hand at a crash"),
+        }
+    }
+}
+
+/// What of the gate a step holds.
+enum Held {
+    Nothing,
+    Shared { _guard: OwnedRwLockReadGuard<()> },
+    Alone(#[allow(dead_code, reason = "held for its drop")] OwnedRwLockWriteGuard<()>),
+}
+
+async fn drive(worker: Arc<Worker>, controller: Arc<dyn Controller>, mut stop: watch::Receiver<bool>) {
+    let slots = Arc::new(Semaphore::new(worker.policy.at_once));
+    let signal = worker.store.signal(controller.name());
+    let mut steps = JoinSet::new();
+    loop {
+        while steps.try_join_next().is_some() {}
+        let free = slots.available_permits();
+        let wait = match worker.store.next_due(controller.name(), worker.claimant.only.as_deref()).await {
+            Ok(Some(due)) if due <= 0 && free > 0 => Duration::ZERO,
+            Ok(Some(due)) => Duration::from_millis(due.max(1) as u64).min(worker.policy.poll),
+            Ok(None) => worker.policy.poll,
+            Err(e) => {
+                tracing::warn!(controller = controller.name(), error = %e, "could not look at the queue");
+                worker.policy.poll
+            }
+        };
+        if !wait.is_zero() {
+            tokio::select! {
+                () = signal.notified() => {}
+                stopped = rest(wait, &mut stop) => if stopped { break },
+            }
+            continue;
+        }
+        if *stop.borrow() {
+            break;
+        }
+        let claimed = worker.store.claim(controller.name(), &worker.claimant, free).await;
+        let claims = match claimed {
+            Ok(claims) => claims,
+            Err(e) => {
+                tracing::warn!(controller = controller.name(), error = %e, "could not claim");
+                if rest(worker.policy.poll, &mut stop).await {
+                    break;
+                }
+                continue;
+            }
+        };
+        for claim in claims {
+            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            let held = match controller.can_crash() {
+                true => Held::Shared { _guard: worker.gate.clone().read_owned().await },
+                false => Held::Nothing,
+            };
+            let (worker, controller, signal) = (worker.clone(), controller.clone(), signal.clone());
+            steps.spawn(async move {
+                step(worker, controller, claim, held).await;
+                drop(slot);
+                signal.notify_one();
+            });
+        }
+    }
+    while steps.join_next().await.is_some() {}
+}
+
+/// One claim, from its first byte of work to its commit.
+async fn step(worker: Arc<Worker>, controller: Arc<dyn Controller>, claim: Claim, held: Held) {
+    let fence = claim.fence.clone();
+    worker.hand().insert(fence.clone());
+    crash::point(controller.name(), "claimed");
+    let result = match controller.step(&*worker.store, &claim).await {
+        Ok(advance) => commit(&worker, &fence, advance).await,
+        Err(failure) => give_up(&worker, &claim, failure).await,
+    };
+    if let Err(e) = result {
+        // The lease ends, and whoever claims then sees what was committed.
+        tracing::warn!(owner = worker.owner.id(), work = fence.work, controller = fence.controller, attempt = fence.attempt, error = %e, "a step was not committed");
+    }
+    worker.hand().remove(&fence);
+    drop(held);
+}
+
+async fn commit(worker: &Worker, fence: &Fence, advance: Advance) -> Result<(), Error> {
+    crash::point(&fence.controller, "before_commit");
+    debug_assert!(advance.next != Next::Stay, "a step ends its claim");
+    let mut tries = 0;
+    loop {
+        match worker.store.advance(fence, advance.clone()).await {
+            Err(e) if e.is_transient() && tries < 10 => {
+                tokio::time::sleep(full_jitter(worker.policy.backoff, tries)).await;
+                tries += 1;
+            }
+            Err(Error::Refused(reason) | Error::Transition(reason)) => {
+                // A step that can't be committed is the controller's failure, not its process's.
+                let after = full_jitter(worker.policy.backoff, 3);
+                let failures_max = worker.policy.failures_max;
+                return worker.store.release(fence, Release::Failed { reason, after, failures_max }).await;
+            }
+            Err(e) => return Err(e),
+            Ok(_) => {
+                crash::point(&fence.controller, "after_commit");
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn give_up(worker: &Worker, claim: &Claim, failure: Failure) -> Result<(), Error> {
+    let fence = &claim.fence;
+    let release = match failure {
+        Failure::Store(e @ Error::Fenced { .. }) => return Err(e),
+        Failure::Store(e) => Release::Wait {
+            dependency: "store".into(),
+            reason: e.to_string(),
+            after: full_jitter(worker.policy.backoff, claim.row.tries.clamp(0, 20) as u32),
+        },
+        Failure::Down { dependency, reason, after } => {
+            let since = claim.waiting_since_ms.unwrap_or(claim.now_ms);
+            let waited = Duration::from_millis((claim.now_ms - since).max(0) as u64);
+            tracing::info!(
+                work = fence.work,
+                controller = fence.controller,
+                dependency,
+                reason,
+                "waits for a dependency"
+            );
+            if waited > worker.policy.wait_max {
+                Release::Park {
+                    reason: format!("`{dependency}` was down for {} s: {reason}", waited.as_secs()),
+                }
+            } else {
+                Release::Wait { dependency, reason, after }
+            }
+        }
+        Failure::Park(reason) => Release::Park { reason },
+        Failure::Stopped => Release::Yield,
+        Failure::Failed(reason) => {
+            tracing::warn!(
+                work = fence.work,
+                controller = fence.controller,
+                attempt = fence.attempt,
+                reason,
+                "a step failed"
+            );
+            let after = full_jitter(worker.policy.backoff, claim.row.failures.clamp(0, 20) as u32);
+            Release::Failed { reason, after, failures_max: worker.policy.failures_max }
+        }
+    };
+    worker.store.release(fence, release).await
+}
