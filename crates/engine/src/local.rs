@@ -1,0 +1,319 @@
+//! The engine of one machine: mappers as child processes, driven by a controller of the pattern.
+//!
+//! A local run is a row like any other: with owner, attempt and lease. Its owner feeds the mappers; any
+//! process can observe it; when the owner dies another claims the row and runs what has no record yet.
+
+use crate::process::{Mapper, MapperCommand};
+use crate::{Engine, Error, Observed, Round};
+use async_trait::async_trait;
+use dragnet_kernel::coverage::Reason;
+use dragnet_pattern::{Advance, Claim, Controller, Failure, Next, Store, crash};
+use dragnet_run::{FailureNote, Outcome, Output, Task};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// The topic on which rounds are announced.
+pub const TOPIC: &str = "run.local";
+/// The controller's name, and the engine's.
+const NAME: &str = "local";
+/// How often the row is told how far the round is.
+const REPORT: Duration = Duration::from_millis(500);
+/// How long an idle mapper is kept.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// How mappers are run.
+#[derive(Debug, Clone)]
+pub struct LocalPolicy {
+    /// How to start one.
+    pub mapper: MapperCommand,
+    /// Mappers at once, over all runs.
+    pub mappers: usize,
+    /// Attempts of one shard in one round; those lost with this process don't count.
+    pub attempts_max: u32,
+    /// How long a mapper may show no progress.
+    pub silence_max: Duration,
+    /// The topic that is told when a round has ended.
+    pub ended_topic: &'static str,
+}
+
+/// The engine, as whoever launches and observes sees it.
+pub struct Local {
+    store: Arc<dyn Store>,
+    pool: Arc<Pool>,
+}
+
+impl Local {
+    /// The engine and the controller that drives it. `stop` becomes true when the process is to stop.
+    pub fn new(
+        store: Arc<dyn Store>,
+        policy: LocalPolicy,
+        stop: watch::Receiver<bool>,
+    ) -> (Local, impl Controller) {
+        let slots = Arc::new(Semaphore::new(policy.mappers.max(1)));
+        let pool = Arc::new(Pool { policy, slots, idle: Mutex::default(), stopped: Notify::new() });
+        let driver = Driver { pool: pool.clone(), stop };
+        (Local { store, pool }, driver)
+    }
+}
+
+#[async_trait]
+impl Engine for Local {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn launch(&self, round: &Round) -> Result<(), Error> {
+        // The message only says "look": the driver finds the newest round by its file.
+        Ok(self.store.send(&round.run, TOPIC).await?)
+    }
+
+    async fn observe(&self, tenant: &str, round: &Round) -> Result<Observed, Error> {
+        let rows = self.store.work(tenant, &round.run).await?.map(|(_, rows)| rows).unwrap_or_default();
+        let row = rows.into_iter().find(|row| row.controller == NAME);
+        let report: Report = row.and_then(|row| serde_json::from_value(row.metrics).ok()).unwrap_or_default();
+        let this = report.round == round.number;
+        Ok(Observed {
+            ended: this && report.ended || report.round > round.number,
+            bytes_read: report.bytes_read,
+            running: if this { report.running } else { 0 },
+            attempts_failed: report.attempts_failed,
+        })
+    }
+
+    async fn stop(&self, round: &Round) -> Result<(), Error> {
+        round.output.put(&round.stop_mark(), b"")?;
+        self.pool.stopped.notify_waiters();
+        Ok(())
+    }
+
+    async fn release(&self, round: &Round) -> Result<(), Error> {
+        round.output.close()?;
+        self.pool.stopped.notify_waiters();
+        Ok(())
+    }
+}
+
+/// The row's metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Report {
+    round: u32,
+    ended: bool,
+    tasks: u64,
+    tasks_done: u64,
+    running: u64,
+    bytes_read: u64,
+    attempts_failed: u64,
+}
+
+/// Mappers, shared by all runs of this process: whoever has a slot may use one.
+struct Pool {
+    policy: LocalPolicy,
+    slots: Arc<Semaphore>,
+    idle: Mutex<Vec<Mapper>>,
+    stopped: Notify,
+}
+
+impl Pool {
+    fn take(&self) -> std::io::Result<Mapper> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain_mut(|mapper| mapper.idle_since.elapsed() < IDLE_MAX && mapper.lives());
+        match idle.pop() {
+            Some(mapper) => Ok(mapper),
+            None => Mapper::start(&self.policy.mapper),
+        }
+    }
+
+    fn put_back(&self, mapper: Mapper) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(mapper);
+    }
+
+    /// One attempt of one task in one mapper; a mapper that failed it by its own end is not used again.
+    async fn attempt(&self, task: &Task, bytes_read: &Arc<AtomicU64>) -> Result<Outcome, String> {
+        let mut mapper = self.take().map_err(|e| format!("could not start a mapper: {e}"))?;
+        let outcome = mapper.run(task, self.policy.silence_max, bytes_read).await?;
+        self.put_back(mapper);
+        Ok(outcome)
+    }
+}
+
+struct Driver {
+    pool: Arc<Pool>,
+    stop: watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl Controller for Driver {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn topic(&self) -> &'static str {
+        TOPIC
+    }
+
+    fn can_crash(&self) -> bool {
+        // What reads the world's bytes is the mapper, a process of its own.
+        false
+    }
+
+    async fn step(&self, store: &dyn Store, claim: &Claim) -> Result<Advance, Failure> {
+        let failed = |e: dragnet_run::Error| Failure::Failed(e.to_string());
+        let output = match claim.work.spec.get("output").and_then(|uri| uri.as_str()) {
+            Some(uri) => Output::at(uri).map_err(failed)?.of_job(&claim.work.tenant, &claim.work.id),
+            None => return Err(Failure::Park("the job has no output".into())),
+        };
+        let before: Report = serde_json::from_value(claim.row.metrics.clone()).unwrap_or_default();
+        let newest = output
+            .list("tasks")
+            .map_err(failed)?
+            .into_iter()
+            .rev()
+            .find_map(|name| name.strip_suffix(".jsonl")?.parse().ok());
+        let Some(number) = newest.filter(|n| *n > before.round || !before.ended) else {
+            return Ok(Advance::to(Next::Idle));
+        };
+        let round = Round { run: claim.work.id.clone(), number, output };
+        let report = Report { round: number, ended: false, ..before };
+        let report = self.run(store, claim, &round, report).await?;
+        crash::point(NAME, "round_ended");
+        let mut advance = Advance::to(Next::Idle).publish(self.pool.policy.ended_topic);
+        advance.metrics = serde_json::to_value(&report).ok();
+        Ok(advance)
+    }
+}
+
+impl Driver {
+    async fn run(
+        &self,
+        store: &dyn Store,
+        claim: &Claim,
+        round: &Round,
+        mut report: Report,
+    ) -> Result<Report, Failure> {
+        let failed = |e: dragnet_run::Error| Failure::Failed(e.to_string());
+        let text = round.output.read(&round.tasks()).map_err(failed)?.unwrap_or_default();
+        let tasks = tasks_of(&text).map_err(|e| Failure::Failed(format!("`{}`: {e}", round.tasks())))?;
+        report.tasks = tasks.len() as u64;
+        let progress = Arc::new(Progress::default());
+        progress.bytes_read.store(report.bytes_read, Ordering::Relaxed);
+        progress.attempts_failed.store(report.attempts_failed, Ordering::Relaxed);
+        let mut tasks: VecDeque<Task> = tasks.into();
+        let mut running = JoinSet::new();
+        let mut stop = self.stop.clone();
+        let mut reported = Instant::now();
+        loop {
+            if self.is_stopped(round).map_err(failed)? {
+                // Dropping the set drops the mappers, and that kills them.
+                running.abort_all();
+                break;
+            }
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stopped| *stopped) => return Err(Failure::Stopped),
+                Some(ended) = running.join_next() => if let Ok(Err(reason)) = ended {
+                    return Err(Failure::Failed(reason));
+                },
+                slot = self.pool.slots.clone().acquire_owned(), if !tasks.is_empty() => {
+                    let (Ok(slot), Some(task)) = (slot, tasks.pop_front()) else { break };
+                    let (pool, output, progress) = (self.pool.clone(), round.output.clone(), progress.clone());
+                    running.spawn(async move {
+                        let result = run_task(&pool, &output, &task, &progress).await;
+                        drop(slot);
+                        result
+                    });
+                }
+                () = self.pool.stopped.notified() => {}
+                () = tokio::time::sleep(REPORT) => {}
+            }
+            if tasks.is_empty() && running.is_empty() {
+                break;
+            }
+            if reported.elapsed() >= REPORT {
+                reported = Instant::now();
+                progress.into_report(&mut report, running.len());
+                let mut advance = Advance::to(Next::Stay);
+                advance.metrics = serde_json::to_value(&report).ok();
+                // Fenced means that another process runs this now: ours must end.
+                match store.advance(&claim.fence, advance).await {
+                    Err(e) if e.is_transient() => tracing::warn!(error = %e, "could not report progress"),
+                    other => drop(other?),
+                }
+            }
+        }
+        progress.into_report(&mut report, 0);
+        report.ended = true;
+        Ok(report)
+    }
+
+    fn is_stopped(&self, round: &Round) -> Result<bool, dragnet_run::Error> {
+        Ok(round.output.is_closed()? || round.output.path(&round.stop_mark()).exists())
+    }
+}
+
+#[derive(Default)]
+struct Progress {
+    bytes_read: Arc<AtomicU64>,
+    tasks_done: AtomicU64,
+    attempts_failed: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Progress {
+    fn into_report(&self, report: &mut Report, running: usize) {
+        report.bytes_read = self.bytes_read.load(Ordering::Relaxed);
+        report.tasks_done = self.tasks_done.load(Ordering::Relaxed);
+        report.attempts_failed = self.attempts_failed.load(Ordering::Relaxed);
+        report.running = running as u64;
+    }
+}
+
+fn tasks_of(text: &[u8]) -> Result<Vec<Task>, serde_json::Error> {
+    text.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice).collect()
+}
+
+/// All attempts of one task. An error is the engine's own: the task's failure is a note in the output.
+async fn run_task(pool: &Pool, output: &Output, task: &Task, progress: &Progress) -> Result<(), String> {
+    for attempt in 1..=pool.policy.attempts_max {
+        if progress.closed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match pool.attempt(task, &progress.bytes_read).await {
+            Ok(Outcome::Committed(_)) => {
+                progress.tasks_done.fetch_add(1, Ordering::Relaxed);
+                return Ok(());
+            }
+            Ok(Outcome::Closed) => {
+                progress.closed.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+            Ok(Outcome::Failed(note)) => {
+                tracing::warn!(
+                    shard = task.shard,
+                    attempt,
+                    reason = note.detail,
+                    "an attempt could not get its bytes"
+                );
+            }
+            Err(reason) => {
+                tracing::warn!(shard = task.shard, attempt, reason, "an attempt was lost");
+                if attempt == pool.policy.attempts_max {
+                    let note = FailureNote {
+                        shard: task.shard,
+                        object: None,
+                        reason: Reason::ShardFailed,
+                        detail: reason,
+                    };
+                    output.put_json(&FailureNote::name(task.shard), &note).map_err(|e| e.to_string())?;
+                }
+            }
+        }
+        progress.attempts_failed.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(50 * u64::from(attempt))).await;
+    }
+    Ok(())
+}
