@@ -1,0 +1,153 @@
+//! The Launch Controller: resolves the dataset, freezes the plan, starts the run.
+//!
+//! The run's id is the job's, so it is reserved by acceptance itself; the plan is put if absent, so a second
+//! attempt runs the first one's plan.
+
+use super::{Engines, Job, LAUNCH, blocking, engine_failed, failed};
+use crate::rates::Rates;
+use crate::spec::{JobSpec, SHARD_BYTES};
+use crate::{dataset, stage, topic};
+use async_trait::async_trait;
+use dragnet_kernel::coverage::{Reason, Skip};
+use dragnet_pattern::{Advance, Claim, Controller, Failure, Next, Status, Store, crash};
+use dragnet_run::{Output, Plan};
+use serde_json::json;
+
+/// Takes an accepted job to a run that has been launched.
+pub struct Launch {
+    /// Where runs can go.
+    pub engines: Engines,
+    /// By which a limit on the cost becomes one on bytes.
+    pub rates: Rates,
+}
+
+#[async_trait]
+impl Controller for Launch {
+    fn name(&self) -> &'static str {
+        LAUNCH
+    }
+
+    fn topic(&self) -> &'static str {
+        topic::LAUNCH
+    }
+
+    async fn step(&self, _store: &dyn Store, claim: &Claim) -> Result<Advance, Failure> {
+        if claim.work.cancel {
+            return Ok(end(Status::Cancelled).event("launch.cancelled", json!({})));
+        }
+        let job = Job::of(claim)?;
+        let engine = job.engine(&self.engines)?;
+        let (spec, rates, output) = (job.spec.clone(), self.rates.clone(), job.output.clone());
+        let plan = match blocking(move || plan_of(&spec, &rates, &output)).await? {
+            Ok(plan) => plan,
+            Err(NoPlan::Problem(problem)) => {
+                let mut advance = end(Status::Failed).event("launch.failed", problem.clone());
+                advance.error = Some(problem);
+                return Ok(advance);
+            }
+            Err(NoPlan::Failed(failure)) => return Err(failure),
+        };
+        let round = job.round(claim, 1);
+        let tasks: String = (0..plan.shards.len()).map(|n| line(&plan.task(&job.output.uri(), n))).collect();
+        job.output.put(&round.tasks(), tasks.as_bytes()).map_err(failed)?;
+        crash::point(LAUNCH, "before_engine");
+        engine.launch(&round).await.map_err(engine_failed)?;
+        crash::point(LAUNCH, "after_engine");
+        let metrics =
+            json!({ "objects": plan.objects.len(), "shards": plan.shards.len(), "bytes": plan.bytes() });
+        let mut advance = Advance::to(Next::Done).publish(topic::MONITOR).publish(topic::BILLING);
+        advance.stage = Some(stage::MONITOR);
+        advance.metrics = Some(metrics.clone());
+        Ok(advance.event("launch.launched", metrics))
+    }
+}
+
+fn line(task: &dragnet_run::Task) -> String {
+    // A task is numbers and a URI: it always is JSON.
+    serde_json::to_string(task).unwrap_or_default() + "\n"
+}
+
+/// The job ends here; it is still billed (for nothing) and cleaned up.
+fn end(outcome: Status) -> Advance {
+    let mut advance = Advance::to(Next::Done).publish(topic::BILLING).publish(topic::SHUTDOWN);
+    advance.stage = Some(stage::FINISH);
+    advance.outcome = Some(outcome);
+    advance
+}
+
+enum NoPlan {
+    /// The job can't be done, and its client is told why (RFC 9457).
+    Problem(serde_json::Value),
+    /// It could not be done now.
+    Failed(Failure),
+}
+
+fn problem(kind: &str, title: &str, detail: String) -> NoPlan {
+    NoPlan::Problem(json!({ "type": format!("/problems/{kind}"), "title": title, "detail": detail }))
+}
+
+/// The job's plan: the one that lies there, or a new one.
+fn plan_of(spec: &JobSpec, rates: &Rates, output: &Output) -> Result<Plan, NoPlan> {
+    let failed = |e: dragnet_run::Error| NoPlan::Failed(failed(e));
+    if let Some(plan) = output.read_json::<Plan>("plan.json").map_err(failed)? {
+        return Ok(plan);
+    }
+    let resolved = dataset::resolve(&spec.dataset)
+        .map_err(|e| problem("dataset", "The dataset can't be searched", e.to_string()))?;
+    if resolved.objects.is_empty() {
+        return Err(problem("dataset", "The dataset can't be searched", "it holds no file".into()));
+    }
+    let mut plan = Plan {
+        mapper: env!("CARGO_PKG_VERSION").into(),
+        search: spec.search(),
+        shards: Vec::new(),
+        objects: resolved.objects,
+        skipped: resolved.skipped,
+        hits_max: spec.limits.hits,
+    };
+    let by_cost = match spec.limits.cost_micros {
+        Some(micros) => rates.bytes_for(micros).map_err(|e| problem("limits", "A limit can't be kept", e))?,
+        None => None,
+    };
+    let ends = limited(&mut plan, spec.limits.input_bytes, by_cost);
+    plan.shards = Plan::cut(&plan.objects, &ends, spec.shard_bytes.unwrap_or(SHARD_BYTES));
+    // What can't be read has no bytes to read, and needs no shard.
+    crash::point(LAUNCH, "before_plan");
+    output.put_json("plan.json", &plan).map_err(failed)?;
+    crash::point(LAUNCH, "after_plan");
+    // Another attempt may have been first: its plan is the plan.
+    let missing = || NoPlan::Failed(Failure::Failed("the plan has gone".into()));
+    output.read_json("plan.json").map_err(failed)?.ok_or_else(missing)
+}
+
+/// How far each object is read under a limit on bytes, in the dataset's order; the rest is a named cut.
+fn limited(plan: &mut Plan, by_bytes: Option<u64>, by_cost: Option<u64>) -> Vec<u64> {
+    let limit = match (by_bytes, by_cost) {
+        (Some(bytes), Some(cost)) if cost < bytes => Some((cost, Reason::CostCap)),
+        (None, Some(cost)) => Some((cost, Reason::CostCap)),
+        (Some(bytes), _) => Some((bytes, Reason::BytesCap)),
+        (None, None) => None,
+    };
+    let mut left = limit.map_or(u64::MAX, |(bytes, _)| bytes);
+    let mut ends = Vec::with_capacity(plan.objects.len());
+    for (place, object) in plan.objects.iter().enumerate() {
+        // One document is read whole or not at all.
+        let end = if object.kind.splits() {
+            object.size.min(left)
+        } else if object.size <= left {
+            object.size
+        } else {
+            0
+        };
+        left -= end.min(left);
+        if end < object.size
+            && let Some((_, reason)) = limit
+        {
+            plan.skipped.push((place, Skip::new(end, object.size - end, reason)));
+            // The next object would otherwise be read although it comes behind the limit.
+            left = 0;
+        }
+        ends.push(end);
+    }
+    ends
+}

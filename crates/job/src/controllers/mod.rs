@@ -1,0 +1,74 @@
+//! The four controllers. Each reads what is, does what is missing, and commits one step; none knows another.
+
+mod billing;
+mod launch;
+mod monitoring;
+mod shutdown;
+
+pub use billing::Billing;
+pub use launch::Launch;
+pub use monitoring::Monitoring;
+pub use shutdown::Shutdown;
+
+use crate::spec::JobSpec;
+use dragnet_engine::{Engine, Round};
+use dragnet_pattern::{Claim, Failure};
+use dragnet_run::Output;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The Launch Controller's name.
+pub const LAUNCH: &str = "launch";
+/// The Monitoring Controller's name.
+pub const MONITORING: &str = "monitor";
+/// The Billing Controller's name.
+pub const BILLING: &str = "billing";
+/// The Shutdown Controller's name.
+pub const SHUTDOWN: &str = "shutdown";
+
+/// The engines of this service.
+pub type Engines = Vec<Arc<dyn Engine>>;
+
+/// A claim seen as a job.
+struct Job {
+    spec: JobSpec,
+    output: Output,
+}
+
+impl Job {
+    fn of(claim: &Claim) -> Result<Job, Failure> {
+        let spec: JobSpec = serde_json::from_value(claim.work.spec.clone())
+            .map_err(|e| Failure::Park(format!("the job's spec can't be read: {e}")))?;
+        let root = spec.output.as_deref().ok_or_else(|| Failure::Park("the job has no output".into()))?;
+        let output = Output::at(root).map_err(failed)?.of_job(&claim.work.tenant, &claim.work.id);
+        Ok(Job { spec, output })
+    }
+
+    fn round(&self, claim: &Claim, number: u32) -> Round {
+        Round { run: claim.work.id.clone(), number, output: self.output.clone() }
+    }
+
+    fn engine<'a>(&self, engines: &'a Engines) -> Result<&'a Arc<dyn Engine>, Failure> {
+        let missing = || Failure::Park(format!("this service has no engine `{}`", self.spec.engine));
+        engines.iter().find(|engine| engine.name() == self.spec.engine).ok_or_else(missing)
+    }
+}
+
+fn failed(e: dragnet_run::Error) -> Failure {
+    Failure::Failed(e.to_string())
+}
+
+fn engine_failed(e: dragnet_engine::Error) -> Failure {
+    match e {
+        dragnet_engine::Error::Down { engine, reason } => {
+            Failure::Down { dependency: engine.into(), reason, after: Duration::from_secs(1) }
+        }
+        dragnet_engine::Error::Store(e) => Failure::Store(e),
+        dragnet_engine::Error::Run(e) => failed(e),
+    }
+}
+
+/// Runs what waits for the disk where it holds up no other task.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| Failure::Failed(e.to_string()))
+}

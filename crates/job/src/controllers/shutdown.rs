@@ -1,0 +1,69 @@
+//! The Shutdown Controller: stops the run, frees what it took, deletes scratch and keeps the output.
+//!
+//! A mapper that was stopped, or cut off from everybody, may still write after that. So it comes a second
+//! time, after the longest life of a task, and cleans again. Both are harmless to repeat.
+
+use super::{Engines, Job, MONITORING, SHUTDOWN, blocking, engine_failed, failed};
+use crate::{stage, topic};
+use async_trait::async_trait;
+use dragnet_pattern::{Advance, Claim, Controller, Failure, Next, Store, crash};
+use dragnet_run::{Output, Sealed};
+use serde_json::json;
+use std::time::Duration;
+
+/// Ends what a job holds.
+pub struct Shutdown {
+    /// Where runs may be.
+    pub engines: Engines,
+    /// The longest that a task can live on after its run: then the second sweep comes.
+    pub task_life: Duration,
+}
+
+#[async_trait]
+impl Controller for Shutdown {
+    fn name(&self) -> &'static str {
+        SHUTDOWN
+    }
+
+    fn topic(&self) -> &'static str {
+        topic::SHUTDOWN
+    }
+
+    async fn step(&self, _store: &dyn Store, claim: &Claim) -> Result<Advance, Failure> {
+        if claim.work.stage != stage::FINISH {
+            return Ok(Advance::to(Next::Idle));
+        }
+        let job = Job::of(claim)?;
+        let rounds = claim.other(MONITORING).and_then(|row| row.metrics.get("round")?.as_u64()).unwrap_or(1);
+        let last = job.round(claim, u32::try_from(rounds).unwrap_or(1));
+        if job.output.path("plan.json").exists() {
+            crash::point(SHUTDOWN, "before_release");
+            job.engine(&self.engines)?.release(&last).await.map_err(engine_failed)?;
+            crash::point(SHUTDOWN, "after_release");
+        }
+        let output = job.output.clone();
+        let removed = blocking(move || sweep(&output)).await?.map_err(failed)?;
+        crash::point(SHUTDOWN, "swept");
+        if claim.row.settled {
+            let mut advance =
+                Advance::to(Next::Done).event("shutdown.swept_again", json!({ "files_removed": removed }));
+            advance.metrics = Some(json!({ "sweeps": 2, "files_removed": removed }));
+            return Ok(advance);
+        }
+        let metrics = json!({ "sweeps": 1, "files_removed": removed });
+        let mut advance =
+            Advance::to(Next::Again(self.task_life)).event("shutdown.released", metrics.clone());
+        advance.settled = true;
+        advance.metrics = Some(metrics);
+        Ok(advance)
+    }
+}
+
+/// Removes what the seal does not name.
+fn sweep(output: &Output) -> Result<usize, dragnet_run::Error> {
+    match Sealed::read(output)? {
+        Some(sealed) => output.clean(|name| sealed.keeps(name)),
+        // A job that never came to a run keeps the mark alone.
+        None => output.clean(|name| name == "closed" || name == "plan.json"),
+    }
+}

@@ -1,0 +1,225 @@
+//! From a dataset's entries to objects, each once, in a fixed order.
+
+use crate::spec::Source;
+use dragnet_kernel::coverage::{Reason, Skip};
+use dragnet_kernel::{Kind, ReadAt};
+use dragnet_run::{Object, uri, version_of};
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+/// What a dataset comes to.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    /// Every object, in the order of the entries and by name within a folder or glob.
+    pub objects: Vec<Object>,
+    /// Objects that can't be read or are no documents, by their place.
+    pub skipped: Vec<(usize, Skip)>,
+}
+
+/// Why a dataset can't be resolved.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An entry names nothing that is there.
+    #[error("`{0}` does not exist: check the path, as the service sees it")]
+    Missing(String),
+    /// A glob matches nothing.
+    #[error("`{0}` matches no file")]
+    NoMatch(String),
+    /// An entry that is not understood.
+    #[error("{0}")]
+    Entry(String),
+    /// A folder or manifest can't be read.
+    #[error("read `{path}`: {source}")]
+    Read {
+        /// The folder or manifest.
+        path: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}
+
+/// The path of an entry: absolute, or a `file:` URI.
+///
+/// # Errors
+/// [`Error::Entry`] for other schemes and for relative paths.
+pub fn path_of(entry: &str) -> Result<PathBuf, Error> {
+    if uri::scheme(entry).is_some() {
+        return uri::to_path(entry).map_err(|e| Error::Entry(e.to_string()));
+    }
+    if !entry.starts_with('/') {
+        return Err(Error::Entry(format!(
+            "`{entry}` is relative: the service needs an absolute path or a `file:` URI"
+        )));
+    }
+    Ok(PathBuf::from(entry))
+}
+
+/// Resolves a dataset.
+///
+/// # Errors
+/// See [`Error`]: an entry that is missing or unreadable as a whole; single files that can't be read are
+/// in [`Resolved::skipped`].
+pub fn resolve(dataset: &[Source]) -> Result<Resolved, Error> {
+    let mut paths = Vec::new();
+    for source in dataset {
+        match source {
+            Source::Uri(entry) => entry_paths(entry, &mut paths)?,
+            Source::Manifest { manifest, base } => manifest_paths(manifest, base.as_deref(), &mut paths)?,
+        }
+    }
+    let mut seen = HashSet::new();
+    let mut resolved = Resolved::default();
+    for path in paths {
+        if seen.insert(path.clone()) {
+            resolved.add(&path);
+        }
+    }
+    Ok(resolved)
+}
+
+impl Resolved {
+    fn add(&mut self, path: &Path) {
+        let place = self.objects.len();
+        let (object, skip) = match look(path) {
+            Ok(Ok(object)) => (object, None),
+            Ok(Err(reason)) => (empty(path), Some(Skip::new(0, 0, reason))),
+            Err(e) => (empty(path), Some(Skip::new(0, 0, Reason::Unreadable).because(e.to_string()))),
+        };
+        self.objects.push(object);
+        self.skipped.extend(skip.map(|skip| (place, skip)));
+    }
+}
+
+fn empty(path: &Path) -> Object {
+    Object { uri: uri::of_path(path), size: 0, version: String::new(), kind: Kind::Document }
+}
+
+/// The object at a path, or why it is none.
+fn look(path: &Path) -> std::io::Result<Result<Object, Reason>> {
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() || kind.is_dir()
+    {
+        return Ok(Err(Reason::NotADocument));
+    }
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let size = metadata.len();
+    let kind = Kind::of(&file as &dyn ReadAt).map_err(std::io::Error::other)?;
+    Ok(Ok(Object { uri: uri::of_path(path), size, version: version_of(&metadata), kind }))
+}
+
+fn entry_paths(entry: &str, paths: &mut Vec<PathBuf>) -> Result<(), Error> {
+    let path = path_of(entry)?;
+    // A name that is there is that file, whatever characters are in it.
+    if !path.exists() && entry.contains(['*', '?', '[', '{']) {
+        return glob_paths(entry, &path, paths);
+    }
+    let path = path.canonicalize().map_err(|_| Error::Missing(entry.to_owned()))?;
+    if path.is_dir() { walk(&path, &mut |file| paths.push(file)) } else { Ok(paths.push(path)) }
+}
+
+fn glob_paths(entry: &str, path: &Path, paths: &mut Vec<PathBuf>) -> Result<(), Error> {
+    let text = path.to_string_lossy();
+    let glob = globset::GlobBuilder::new(&text).literal_separator(true).build();
+    let glob = glob.map_err(|e| Error::Entry(format!("`{entry}`: {e}")))?.compile_matcher();
+    let special = text.find(['*', '?', '[', '{']).unwrap_or(text.len());
+    let folder = Path::new(&text[..text[..special].rfind('/').map_or(0, |n| n + 1)]).to_owned();
+    if !folder.is_dir() {
+        return Err(Error::NoMatch(entry.to_owned()));
+    }
+    let before = paths.len();
+    walk(&folder, &mut |file| {
+        if glob.is_match(&file) {
+            paths.push(file);
+        }
+    })?;
+    if paths.len() == before { Err(Error::NoMatch(entry.to_owned())) } else { Ok(()) }
+}
+
+/// Every file below a folder, by name; links to folders are not followed, so that no loop can be.
+fn walk(folder: &Path, found: &mut dyn FnMut(PathBuf)) -> Result<(), Error> {
+    let read = |source| Error::Read { path: folder.display().to_string(), source };
+    let mut entries: Vec<fs::DirEntry> =
+        fs::read_dir(folder).map_err(read)?.collect::<Result<_, _>>().map_err(read)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        let kind = entry.file_type().map_err(read)?;
+        if kind.is_dir() {
+            walk(&path, found)?;
+        } else if !(kind.is_symlink() && path.is_dir()) {
+            found(path);
+        }
+    }
+    Ok(())
+}
+
+fn manifest_paths(manifest: &str, base: Option<&str>, paths: &mut Vec<PathBuf>) -> Result<(), Error> {
+    let path = path_of(manifest)?;
+    let read = |source| Error::Read { path: manifest.to_owned(), source };
+    let bytes = fs::read(&path).map_err(read)?;
+    let text = if bytes.starts_with(&[0x1f, 0x8b]) {
+        let mut text = String::new();
+        flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_string(&mut text).map_err(read)?;
+        text
+    } else {
+        String::from_utf8(bytes)
+            .map_err(|e| Error::Entry(format!("`{manifest}` is not a list of paths: {e}")))?
+    };
+    let base = match base {
+        Some(base) => path_of(base)?,
+        None => path.parent().unwrap_or(Path::new("/")).to_owned(),
+    };
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if uri::scheme(line).is_some() || line.starts_with('/') {
+            paths.push(path_of(line)?);
+        } else {
+            paths.push(base.join(line));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_become_objects_once_and_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("d/e")).unwrap();
+        for name in ["d/b.html", "d/a.txt", "d/e/c.txt", "x*.txt"] {
+            fs::write(root.join(name), "text").unwrap();
+        }
+        fs::write(root.join("list"), "# a comment\nd/b.html\n\nd/a.txt\n").unwrap();
+        let at = |name: &str| root.join(name).display().to_string();
+        let table: Vec<(Vec<Source>, Vec<&str>)> = vec![
+            (vec![Source::Uri(at("d"))], vec!["d/a.txt", "d/b.html", "d/e/c.txt"]),
+            (vec![Source::Uri(at("d/*.txt"))], vec!["d/a.txt"]),
+            (vec![Source::Uri(at("d/**/*.txt"))], vec!["d/a.txt", "d/e/c.txt"]),
+            (vec![Source::Uri(at("x*.txt"))], vec!["x*.txt"]),
+            (
+                vec![Source::Uri(at("d/b.html")), Source::Uri(at("d"))],
+                vec!["d/b.html", "d/a.txt", "d/e/c.txt"],
+            ),
+            (vec![Source::Manifest { manifest: at("list"), base: None }], vec!["d/b.html", "d/a.txt"]),
+        ];
+        for (sources, expected) in table {
+            let resolved = resolve(&sources).unwrap();
+            let found: Vec<String> = resolved.objects.into_iter().map(|o| o.uri).collect();
+            let expected: Vec<String> =
+                expected.into_iter().map(|name| uri::of_path(&root.join(name))).collect();
+            assert_eq!(found, expected, "{sources:?}");
+        }
+        for (entry, part) in
+            [(at("none"), "does not exist"), (at("*.warc"), "matches no file"), ("a/b".into(), "is relative")]
+        {
+            let said = resolve(&[Source::Uri(entry)]).unwrap_err().to_string();
+            assert!(said.contains(part), "{said}");
+        }
+    }
+}

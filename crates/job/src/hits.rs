@@ -1,0 +1,295 @@
+//! Hits as they are given out: paged, counted, redacted.
+//!
+//! While a job runs, only what has settled is shown, in the order in which it settled, and it is never
+//! taken back. A sealed job can also be read in the dataset's order.
+
+use dragnet_kernel::Hit;
+use dragnet_pattern::{Statement, Store};
+use dragnet_run::{CommitRecord, Output, Sealed};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+
+/// In which order hits are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// As they settled.
+    Settled,
+    /// As the dataset has them; only of a sealed job.
+    Dataset,
+}
+
+/// By what hits are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CountBy {
+    /// The match.
+    Match,
+    /// The pattern's name.
+    Pattern,
+    /// The host of the URL.
+    Host,
+    /// The URL.
+    Url,
+    /// The object's URI.
+    Object,
+    /// The day of the record's date.
+    Date,
+}
+
+impl CountBy {
+    /// The names, as they are asked for.
+    pub const NAMES: [(&'static str, CountBy); 6] = [
+        ("match", CountBy::Match),
+        ("pattern", CountBy::Pattern),
+        ("host", CountBy::Host),
+        ("url", CountBy::Url),
+        ("object", CountBy::Object),
+        ("date", CountBy::Date),
+    ];
+
+    fn key(self, hit: &Hit) -> String {
+        let none = String::new;
+        match self {
+            CountBy::Match => hit.matched.clone(),
+            CountBy::Pattern => hit.pattern.clone(),
+            CountBy::Host => hit.url.as_deref().map_or_else(none, |url| host(url).to_owned()),
+            CountBy::Url => hit.url.clone().unwrap_or_default(),
+            CountBy::Object => hit.object.clone(),
+            CountBy::Date => hit.date.as_deref().map_or_else(none, |date| date.chars().take(10).collect()),
+        }
+    }
+}
+
+fn host(url: &str) -> &str {
+    let Some((_, rest)) = url.split_once("://") else { return "" };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+/// Why hits can't be given.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The job has not been sealed, so the dataset's order is not known.
+    #[error("the dataset's order is known when the job has ended: until then leave `order` out")]
+    NotSealed,
+    /// The cursor is none of ours.
+    #[error("`{0}` is no cursor of this list: begin without one")]
+    Cursor(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] dragnet_pattern::Error),
+    /// The output failed.
+    #[error(transparent)]
+    Run(#[from] dragnet_run::Error),
+    /// A part failed.
+    #[error("read hits: {0}")]
+    Part(#[from] std::io::Error),
+}
+
+/// Where a reader of hits stands: which record, and how many of its lines it has had.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cursor {
+    record: u64,
+    line: u64,
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.record, self.line)
+    }
+}
+
+impl std::str::FromStr for Cursor {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Cursor, Error> {
+        let parts = text.split_once('.').and_then(|(r, l)| Some((r.parse().ok()?, l.parse().ok()?)));
+        let (record, line) = parts.ok_or_else(|| Error::Cursor(text.to_owned()))?;
+        Ok(Cursor { record, line })
+    }
+}
+
+/// A page of hits, as JSON lines.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Lines, each with its line end.
+    pub lines: String,
+    /// Where the next page begins; `None` when this one reaches what there is now.
+    pub next: Option<Cursor>,
+    /// Where a later reader finds what comes after this page, also when nothing is there yet.
+    pub end: Cursor,
+}
+
+/// The records that hold a job's hits, in an order.
+async fn records(
+    store: &dyn Store,
+    output: &Output,
+    job: &str,
+    order: Order,
+    from: u64,
+) -> Result<Vec<String>, Error> {
+    match order {
+        Order::Settled => {
+            let sql = "select record from settled where work_id = ?1 and n >= ?2 order by n limit 1000";
+            let rows = store.query(Statement::new(sql, vec![job.into(), (from as i64).into()])).await?;
+            Ok(rows.into_iter().map(|row| row[0].text().to_owned()).collect())
+        }
+        Order::Dataset => {
+            let sealed = Sealed::read(output)?.ok_or(Error::NotSealed)?;
+            Ok(sealed.manifest.records.into_iter().skip(from as usize).take(1000).collect())
+        }
+    }
+}
+
+/// A page of at most `limit` hits from a cursor on.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn page(
+    store: &dyn Store,
+    output: &Output,
+    job: &str,
+    order: Order,
+    from: Cursor,
+    limit: usize,
+    redacted: bool,
+) -> Result<Page, Error> {
+    let mut page = Page { end: from, ..Page::default() };
+    let mut left = limit;
+    loop {
+        let names = records(store, output, job, order, page.end.record).await?;
+        if names.is_empty() {
+            return Ok(page);
+        }
+        for name in names {
+            let skip = page.end.line;
+            let mut taken = 0;
+            let mut more = false;
+            each_line(output, &name, &mut |n, line| {
+                if n < skip {
+                    return Ok(true);
+                }
+                if left == 0 {
+                    more = true;
+                    return Ok(false);
+                }
+                left -= 1;
+                taken += 1;
+                if redacted {
+                    page.lines.push_str(&redact(line))
+                } else {
+                    page.lines.push_str(line)
+                }
+                page.lines.push('\n');
+                Ok(true)
+            })?;
+            if more {
+                page.end.line = skip + taken;
+                page.next = Some(page.end);
+                return Ok(page);
+            }
+            page.end = Cursor { record: page.end.record + 1, line: 0 };
+        }
+    }
+}
+
+/// Counts all hits that are shown now, most frequent first, equal counts by key.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn count(
+    store: &dyn Store,
+    output: &Output,
+    job: &str,
+    by: CountBy,
+    top: Option<usize>,
+    redacted: bool,
+) -> Result<Vec<(String, u64)>, Error> {
+    let mut counts: HashMap<String, u64> = HashMap::new();
+    let mut from = 0;
+    loop {
+        let names = records(store, output, job, Order::Settled, from).await?;
+        if names.is_empty() {
+            break;
+        }
+        from += names.len() as u64;
+        for name in names {
+            each_line(output, &name, &mut |_, line| {
+                let hit: Hit = serde_json::from_str(line)?;
+                let key = by.key(&hit);
+                let key = if redacted && by == CountBy::Match { veil(&key) } else { key };
+                *counts.entry(key).or_default() += 1;
+                Ok(true)
+            })?;
+        }
+    }
+    let mut counts: Vec<(String, u64)> = counts.into_iter().collect();
+    counts.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
+    counts.truncate(top.unwrap_or(usize::MAX));
+    Ok(counts)
+}
+
+/// Calls `take` with each line of a record's hits until it says no.
+fn each_line(
+    output: &Output,
+    name: &str,
+    take: &mut dyn FnMut(u64, &str) -> std::io::Result<bool>,
+) -> Result<(), Error> {
+    let Some(record) = output.read_json::<CommitRecord>(name)? else { return Ok(()) };
+    let mut n = 0;
+    for totals in &record.searches {
+        let inline = totals.inline.lines().map(|line| Ok(line.to_owned()));
+        let lines: Box<dyn Iterator<Item = std::io::Result<String>>> = match &totals.part {
+            None => Box::new(inline),
+            Some(part) => {
+                Box::new(BufReader::with_capacity(256 << 10, std::fs::File::open(output.path(part))?).lines())
+            }
+        };
+        for line in lines {
+            if !take(n, &line?)? {
+                return Ok(());
+            }
+            n += 1;
+        }
+    }
+    Ok(())
+}
+
+/// The hit without what it matched: a hash and the first 4 characters stand in its place.
+pub fn redact(line: &str) -> String {
+    let Ok(mut hit) = serde_json::from_str::<Hit>(line) else { return "{}".into() };
+    hit.matched = veil(&hit.matched);
+    hit.match_base64 = None;
+    hit.captures.clear();
+    hit.before.clear();
+    hit.after.clear();
+    serde_json::to_string(&hit).unwrap_or_default()
+}
+
+fn veil(matched: &str) -> String {
+    let hash: String =
+        Sha256::digest(matched.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect();
+    format!("{}…sha256:{hash}", matched.chars().take(4).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_host() {
+        let table = [
+            ("https://a.example/b", "a.example"),
+            ("http://u:p@h:8080?q", "h"),
+            ("http://[::1]:80/", "[::1]"),
+            ("dns:a.example", ""),
+        ];
+        for (url, expected) in table {
+            assert_eq!(host(url), expected, "{url}");
+        }
+    }
+}

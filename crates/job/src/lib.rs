@@ -1,0 +1,56 @@
+//! The grep job: a work whose kind is `grep`.
+//!
+//! [`spec`] is what a client posts, [`controllers`] take it through its stages, [`hits`], [`bill`] and
+//! [`view`] are what the client gets back. Controllers never call each other: they share topics and the
+//! Status DB alone.
+//!
+//! ```text
+//!  launch ──► monitor ──► billing
+//!     │          └──────► shutdown        (topics are named for who listens)
+//!     └────────► billing                  (provision)
+//! ```
+
+pub mod bill;
+pub mod controllers;
+pub mod dataset;
+pub mod hits;
+pub mod rates;
+pub mod spec;
+pub mod view;
+
+use dragnet_pattern::Machine;
+
+/// The kind of work that a job is.
+pub const KIND: &str = "grep";
+
+/// The topics, each named for who listens to it.
+pub mod topic {
+    /// Jobs that were accepted.
+    pub const LAUNCH: &str = "launch";
+    /// Jobs whose run was launched, or a round of it has ended.
+    pub const MONITOR: &str = "monitor";
+    /// Jobs that are to be provisioned or metered.
+    pub const BILLING: &str = "billing";
+    /// Jobs that hold nothing any more but what is to be freed.
+    pub const SHUTDOWN: &str = "shutdown";
+}
+
+/// The stages of a job.
+pub mod stage {
+    /// The dataset is resolved and the run started.
+    pub const LAUNCH: &str = "launch";
+    /// The run goes on.
+    pub const MONITOR: &str = "monitor";
+    /// It is sealed; it is billed and cleaned up.
+    pub const FINISH: &str = "finish";
+}
+
+/// How a job goes.
+pub const MACHINES: &[Machine] = &[Machine {
+    kind: KIND,
+    stages: &[stage::LAUNCH, stage::MONITOR, stage::FINISH],
+    required: &[controllers::BILLING, controllers::SHUTDOWN],
+}];
+
+/// The tables of the grep system in the Status DB.
+pub const TABLES: &str = include_str!("tables.sql");

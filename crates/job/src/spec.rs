@@ -1,0 +1,169 @@
+//! What a client posts: patterns, dataset, limits.
+
+use dragnet_kernel::{Layer, Pattern, Search, SearchSpec};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+/// A job as it is posted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    /// What is searched for.
+    pub patterns: Vec<Pattern>,
+    /// What is searched.
+    pub dataset: Vec<Source>,
+    /// The layers of a record that are searched; `body` where none is given.
+    #[serde(default = "body")]
+    pub layers: Vec<Layer>,
+    /// Which records are searched. This version searches all and takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Json>,
+    /// What it may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Where it runs.
+    #[serde(default = "local")]
+    pub engine: String,
+    /// About how many stored bytes a shard has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard_bytes: Option<u64>,
+    /// The folder of all jobs' output, set by the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+}
+
+/// Objects to be searched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Source {
+    /// An absolute path, a `file:` URI, a folder, or a glob of paths.
+    Uri(String),
+    /// A list of objects, a line each.
+    Manifest {
+        /// The list.
+        manifest: String,
+        /// What its relative lines are relative to; else the list's own folder.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        base: Option<String>,
+    },
+}
+
+/// What a job may use; whatever a limit cuts is named in the coverage.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// The most hits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hits: Option<u64>,
+    /// The most hits of one record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hits_per_record: Option<u64>,
+    /// The most stored bytes; records that begin past them are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_bytes: Option<u64>,
+    /// The most money, in millionths of the currency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_micros: Option<u64>,
+    /// Seconds from acceptance after which the job ends with what it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_s: Option<u64>,
+}
+
+fn body() -> Vec<Layer> {
+    vec![Layer::Body]
+}
+
+fn local() -> String {
+    "local".into()
+}
+
+/// Shards of this many stored bytes where nothing else is asked for.
+pub const SHARD_BYTES: u64 = 64 << 20;
+/// The most patterns of one job.
+const PATTERNS_MAX: usize = 1000;
+/// The most entries of a dataset; longer lists belong in a manifest.
+const SOURCES_MAX: usize = 10_000;
+
+/// What is wrong with a spec, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Invalid {
+    /// A JSON pointer (RFC 6901) into the spec.
+    pub pointer: String,
+    /// What is wrong and what to do.
+    pub detail: String,
+}
+
+fn invalid<T>(pointer: impl Into<String>, detail: impl Into<String>) -> Result<T, Invalid> {
+    Err(Invalid { pointer: pointer.into(), detail: detail.into() })
+}
+
+impl JobSpec {
+    /// The search that the mappers run.
+    pub fn search(&self) -> SearchSpec {
+        SearchSpec {
+            patterns: self.patterns.clone(),
+            layers: self.layers.clone(),
+            hits_per_record: self.limits.hits_per_record,
+        }
+    }
+
+    /// Checks all that can be known without looking at the data.
+    ///
+    /// # Errors
+    /// [`Invalid`] names the first thing that is wrong.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if self.patterns.is_empty() || self.patterns.len() > PATTERNS_MAX {
+            return invalid(
+                "/patterns",
+                format!("{} patterns: give 1 to {PATTERNS_MAX}", self.patterns.len()),
+            );
+        }
+        if let Err(e) = Search::compile(&self.search()) {
+            let place = match &e {
+                dragnet_kernel::Error::Pattern { name, .. } => {
+                    self.patterns.iter().rposition(|p| p.name == *name)
+                }
+                _ => None,
+            };
+            let pointer = place.map_or("/layers".into(), |n| format!("/patterns/{n}"));
+            return invalid(pointer, e.to_string());
+        }
+        if self.dataset.is_empty() || self.dataset.len() > SOURCES_MAX {
+            let detail = format!("{} entries: give 1 to {SOURCES_MAX}, or a manifest", self.dataset.len());
+            return invalid("/dataset", detail);
+        }
+        for (n, source) in self.dataset.iter().enumerate() {
+            let (Source::Uri(uri) | Source::Manifest { manifest: uri, .. }) = source;
+            if let Err(e) = crate::dataset::path_of(uri) {
+                return invalid(format!("/dataset/{n}"), e.to_string());
+            }
+        }
+        if self.filter.as_ref().is_some_and(|filter| *filter != serde_json::json!({})) {
+            return invalid("/filter", "record filters are not in this version: leave `filter` out");
+        }
+        if self.engine != "local" {
+            let detail = format!("there is no engine `{}` in this build: use `local`", self.engine);
+            return invalid("/engine", detail);
+        }
+        let limits = &self.limits;
+        let counts = [
+            ("hits", limits.hits),
+            ("hits_per_record", limits.hits_per_record),
+            ("input_bytes", limits.input_bytes),
+            ("deadline_s", limits.deadline_s),
+        ];
+        for (name, limit) in counts {
+            if limit == Some(0) {
+                return invalid(
+                    format!("/limits/{name}"),
+                    format!("`{name}` is 0: leave it out for no limit"),
+                );
+            }
+        }
+        if self.shard_bytes == Some(0) {
+            return invalid("/shard_bytes", "`shard_bytes` is 0: leave it out for 64 MiB");
+        }
+        Ok(())
+    }
+}
