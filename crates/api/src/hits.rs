@@ -1,0 +1,71 @@
+//! Hits, as JSON lines and paged; or counted.
+
+use crate::jobs::{answer, find, output_of};
+use crate::{Api, Problem};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use dragnet_job::hits::{self, CountBy, Cursor, Order};
+use serde::Deserialize;
+use serde_json::json;
+
+/// The most hits of one page.
+const PAGE_MAX: usize = 10_000;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct HitsQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+    order: Option<String>,
+    count_by: Option<String>,
+    top: Option<usize>,
+    #[serde(default)]
+    redact: bool,
+}
+
+pub(crate) async fn hits(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    query: Result<Query<HitsQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(query) = query?;
+    let (work, _) = find(&api, &id).await?;
+    let output = output_of(&api, &work)?;
+    if let Some(name) = &query.count_by {
+        let by = CountBy::NAMES.iter().find(|(known, _)| known == name).map(|(_, by)| *by);
+        let names = CountBy::NAMES.map(|(name, _)| name).join(", ");
+        let by = by.ok_or_else(|| {
+            Problem::invalid(format!("hits can't be counted by `{name}`: use one of {names}"))
+        })?;
+        let counts = hits::count(&*api.store, &output, &id, by, query.top, query.redact).await?;
+        let counts: Vec<_> =
+            counts.into_iter().map(|(key, count)| json!({ "key": key, "count": count })).collect();
+        return Ok(answer(StatusCode::OK, &json!({ "count_by": name, "counts": counts })));
+    }
+    let limit = query.limit.unwrap_or(1000);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(Problem::invalid(format!("`limit` is {limit}: 1 to {PAGE_MAX} are taken")));
+    }
+    let order = match query.order.as_deref() {
+        None | Some("settled") => Order::Settled,
+        Some("dataset") => Order::Dataset,
+        Some(other) => {
+            return Err(Problem::invalid(format!("there is no order `{other}`: use `settled` or `dataset`")));
+        }
+    };
+    let from = query.cursor.as_deref().map_or(Ok(Cursor::default()), str::parse)?;
+    let page = hits::page(&*api.store, &output, &id, order, from, limit, query.redact).await?;
+    let mut response = ([(header::CONTENT_TYPE, "application/jsonl")], page.lines).into_response();
+    // A job that still runs may have more later, behind the same cursor.
+    if page.next.is_some() || !work.status.is_terminal() {
+        let order = if order == Order::Dataset { "&order=dataset" } else { "" };
+        let redact = if query.redact { "&redact=true" } else { "" };
+        let cursor = page.next.unwrap_or(page.end);
+        let link = format!("</v1/jobs/{id}/hits?limit={limit}&cursor={cursor}{order}{redact}>; rel=\"next\"");
+        if let Ok(link) = link.parse() {
+            response.headers_mut().insert(header::LINK, link);
+        }
+    }
+    Ok(response)
+}

@@ -1,0 +1,152 @@
+//! Errors as clients get them: RFC 9457, always, the framework's own included.
+
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use dragnet_job::hits;
+use dragnet_pattern::Error;
+use serde_json::json;
+
+/// An error response.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    kind: &'static str,
+    title: &'static str,
+    detail: String,
+    pointer: Option<String>,
+    retry_after_s: Option<u32>,
+}
+
+impl Problem {
+    /// A problem of a stable type.
+    pub fn new(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Problem {
+        Problem { status, kind, title, detail: detail.into(), pointer: None, retry_after_s: None }
+    }
+
+    /// Says where in the body it lies (RFC 6901).
+    #[must_use]
+    pub fn at(self, pointer: String) -> Problem {
+        Problem { pointer: Some(pointer), ..self }
+    }
+
+    /// Says when to try again.
+    #[must_use]
+    pub fn retry_after(self, seconds: u32) -> Problem {
+        Problem { retry_after_s: Some(seconds), ..self }
+    }
+
+    pub(crate) fn invalid(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, "invalid", "The request is not valid", detail)
+    }
+
+    pub(crate) fn no_job(id: &str) -> Problem {
+        let detail = format!("there is no job `{id}`");
+        Problem::new(StatusCode::NOT_FOUND, "no-such-job", "There is no such job", detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            "type": format!("/problems/{}", self.kind),
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        if let Some(pointer) = self.pointer {
+            body["pointer"] = pointer.into();
+        }
+        let mut response =
+            (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string())
+                .into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(e: Error) -> Problem {
+        match e {
+            Error::NoSuchWork(id) => Problem::no_job(&id),
+            Error::KeyReused => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "The idempotency key was used for another request",
+                "send a new Idempotency-Key, or the same body as before",
+            ),
+            Error::Unavailable(reason) => {
+                tracing::warn!(reason, "the store is not available");
+                let detail = "the store can't be reached or written now; nothing of this request was done";
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available now", detail)
+                    .retry_after(1)
+            }
+            other => {
+                tracing::error!(error = %other, "a request failed");
+                Problem::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "internal",
+                    "The service failed",
+                    "its log says more",
+                )
+            }
+        }
+    }
+}
+
+impl From<hits::Error> for Problem {
+    fn from(e: hits::Error) -> Problem {
+        match e {
+            hits::Error::Store(e) => e.into(),
+            hits::Error::Cursor(_) => Problem::invalid(e.to_string()),
+            hits::Error::NotSealed => Problem::not_ready(e.to_string()),
+            hits::Error::Run(_) | hits::Error::Part(_) => {
+                tracing::error!(error = %e, "hits could not be read");
+                let detail = "the output can't be read now";
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available now", detail)
+                    .retry_after(1)
+            }
+        }
+    }
+}
+
+impl Problem {
+    pub(crate) fn not_ready(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::CONFLICT, "not-ready", "Not ready yet", detail).retry_after(1)
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Problem {
+        Problem::invalid(rejection.body_text())
+    }
+}
+
+impl From<BytesRejection> for Problem {
+    fn from(rejection: BytesRejection) -> Problem {
+        let status = rejection.status();
+        Problem::new(status, "body", "The body can't be taken", rejection.body_text())
+    }
+}
+
+pub(crate) async fn not_found(uri: Uri) -> Problem {
+    let detail = format!("there is nothing at `{}`: jobs are at `/v1/jobs`", uri.path());
+    Problem::new(StatusCode::NOT_FOUND, "not-found", "There is nothing here", detail)
+}
+
+pub(crate) async fn method_not_allowed(method: axum::http::Method, uri: Uri) -> Problem {
+    let detail = format!("`{method}` is not allowed for `{}`", uri.path());
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        "This method is not allowed here",
+        detail,
+    )
+}
