@@ -1,0 +1,68 @@
+//! `dragnet hits`
+
+use super::{Target, print_json};
+use crate::exit;
+use crate::follow::{Show, write_hits};
+use crate::settings::Settings;
+use anyhow::Result;
+use std::io::Write;
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Hits {
+    /// The job's id
+    job: String,
+    /// Print JSON lines
+    #[arg(long)]
+    json: bool,
+    /// Count hits by match, pattern, host, url, object or date
+    #[arg(long, value_name = "WHAT")]
+    count_by: Option<String>,
+    /// The most counts
+    #[arg(long, value_name = "N", requires = "count_by")]
+    top: Option<usize>,
+    /// Show a hash and the first 4 characters instead of what was matched
+    #[arg(long)]
+    redact: bool,
+    /// The order: settled, or dataset once the job has ended
+    #[arg(long, value_name = "ORDER", default_value = "settled")]
+    order: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Hits {
+    pub(crate) fn run(self, settings: &Settings) -> Result<ExitCode> {
+        let reached = self.target.reach(settings)?;
+        let base = format!("/v1/jobs/{}/hits", self.job);
+        let redact = if self.redact { "&redact=true" } else { "" };
+        let mut out = std::io::stdout().lock();
+        if let Some(by) = &self.count_by {
+            let top = self.top.map_or(String::new(), |top| format!("&top={top}"));
+            let counts = reached.client.get(&format!("{base}?count_by={by}{top}{redact}"))?;
+            if self.json {
+                drop(out);
+                print_json(&counts)?;
+                return Ok(exit::HITS.into());
+            }
+            for row in counts["counts"].as_array().into_iter().flatten() {
+                let key = row["key"].as_str().unwrap_or_default().replace('\n', "\\n");
+                writeln!(out, "{:7} {key}", row["count"])?;
+            }
+            return Ok(exit::HITS.into());
+        }
+        let show = if self.json { Show::Json } else { Show::Text };
+        let mut next = Some(format!("{base}?limit=1000&order={}{redact}", self.order));
+        let mut any = false;
+        while let Some(path) = next {
+            let page = reached.client.hits(&path)?;
+            if page.lines.is_empty() {
+                break;
+            }
+            any = true;
+            write_hits(&mut out, &page.lines, show)?;
+            next = page.next;
+        }
+        Ok(if any { exit::HITS } else { exit::NO_HIT }.into())
+    }
+}

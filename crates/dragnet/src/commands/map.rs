@@ -1,0 +1,69 @@
+//! `dragnet map`: the mapper, as Hadoop Streaming and the local engine run it.
+
+use crate::exit;
+use anyhow::{Context, Result};
+use dragnet_run::{Mapper, Outcome, Task};
+use std::io::{BufRead, Write};
+use std::process::ExitCode;
+use std::sync::mpsc;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Map {
+    /// Exit at once when stdin ends: whoever started this has died
+    #[arg(long)]
+    lifeline: bool,
+    /// The most memory, in MiB
+    #[arg(long, value_name = "MIB")]
+    memory_mib: Option<u64>,
+}
+
+impl Map {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        if let Some(mib) = self.memory_mib {
+            let limit = rustix::process::Rlimit { current: Some(mib << 20), maximum: Some(mib << 20) };
+            rustix::process::setrlimit(rustix::process::Resource::As, limit)
+                .context("limit the mapper's memory")?;
+        }
+        let lines = read_lines(self.lifeline);
+        let progress = |bytes: u64| eprintln!("reporter:counter:dragnet,bytes_read,{bytes}");
+        let mut mapper = Mapper::new(&progress);
+        let mut failed = false;
+        for line in lines {
+            let line = line.context("read tasks")?;
+            // Hadoop may put the line's offset and a tab before it.
+            let text = line.rsplit('\t').next().unwrap_or(&line).trim();
+            if text.is_empty() {
+                continue;
+            }
+            let task: Task = serde_json::from_str(text).with_context(|| format!("read the task `{text}`"))?;
+            eprintln!("reporter:status:shard {}", task.shard);
+            let outcome = mapper.run(&task).with_context(|| format!("run shard {}", task.shard))?;
+            failed |= matches!(outcome, Outcome::Failed(_));
+            if let Outcome::Committed(done) = &outcome {
+                eprintln!("reporter:counter:dragnet,records,{}", done.records);
+                eprintln!("reporter:counter:dragnet,hits,{}", done.hits);
+            }
+            let mut out = std::io::stdout().lock();
+            serde_json::to_writer(&mut out, &outcome)?;
+            out.write_all(b"\n")?;
+            out.flush()?;
+        }
+        Ok(if failed { exit::ERROR } else { exit::HITS }.into())
+    }
+}
+
+/// Lines of stdin, read by a thread of their own, so that its end is noticed while a shard is scanned.
+fn read_lines(lifeline: bool) -> mpsc::IntoIter<std::io::Result<String>> {
+    let (found, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            if found.send(line).is_err() {
+                return;
+            }
+        }
+        if lifeline {
+            std::process::exit(0);
+        }
+    });
+    lines.into_iter()
+}

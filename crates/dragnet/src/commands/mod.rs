@@ -1,0 +1,125 @@
+//! The commands, a file each. The doc comment of each is its help.
+
+mod bill;
+mod coverage;
+mod demo;
+mod hits;
+mod list;
+mod map;
+mod pack;
+mod search;
+mod serve;
+mod status;
+mod submit;
+mod watch;
+mod wish;
+
+use crate::client::Client;
+use crate::service::{Service, ServiceArgs};
+use crate::settings::Settings;
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// See it work: packs documents that this machine has into web archives and searches them
+    Demo(demo::Demo),
+    /// Search files, archives and folders now, as a job whose service runs in this process
+    Search(search::SearchCommand),
+    /// Write files and folders as WARC, a gzip member for each record
+    Pack(pack::Pack),
+    /// Run the service: HTTP API, controllers and mappers
+    Serve(serve::Serve),
+    /// Post a job to a service and print its id
+    Submit(submit::Submit),
+    /// Show where a job stands
+    Status(status::Status),
+    /// Follow a job to its end, finishing it here where no service does
+    Watch(watch::Watch),
+    /// List jobs, newest first
+    List(list::List),
+    /// Print a job's hits, or count them
+    Hits(hits::Hits),
+    /// Show what a job read, what it did not and why
+    Coverage(coverage::Coverage),
+    /// Show what a job cost
+    Bill(bill::Bill),
+    /// End a job with what it has
+    Cancel(wish::Cancel),
+    /// Send a parked job on its way again
+    Redrive(wish::Redrive),
+    /// Scan shards: what a map task runs (shards as lines on stdin, counters on stderr)
+    Map(map::Map),
+}
+
+impl Command {
+    pub(crate) fn is_service(&self) -> bool {
+        matches!(self, Command::Serve(_))
+    }
+
+    pub(crate) fn run(self, settings: &Settings) -> Result<ExitCode> {
+        match self {
+            Command::Demo(command) => command.run(settings),
+            Command::Search(command) => command.run(settings),
+            Command::Pack(command) => command.run(),
+            Command::Serve(command) => command.run(settings),
+            Command::Submit(command) => command.run(settings),
+            Command::Status(command) => command.run(settings),
+            Command::Watch(command) => command.run(settings),
+            Command::List(command) => command.run(settings),
+            Command::Hits(command) => command.run(settings),
+            Command::Coverage(command) => command.run(settings),
+            Command::Bill(command) => command.run(settings),
+            Command::Cancel(command) => command.run(settings),
+            Command::Redrive(command) => command.run(settings),
+            Command::Map(command) => command.run(),
+        }
+    }
+}
+
+/// Which service a client command talks to.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Target {
+    /// The service [default: $DRAGNET_SERVER, else the state folder is read in this process]
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// The state folder that is read where no service is named [default: $DRAGNET_STATE, else
+    /// $XDG_STATE_HOME/dragnet]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+/// A client, and the service that it talks to where that is in this process.
+pub(crate) struct Reached {
+    pub(crate) client: Client,
+    pub(crate) embedded: Option<Service>,
+}
+
+impl Target {
+    pub(crate) fn reach(&self, settings: &Settings) -> Result<Reached> {
+        // A state folder that is named means that folder, whatever the environment says.
+        let server = self.server.clone().or_else(|| settings.server.clone().filter(|_| self.state.is_none()));
+        if let Some(url) = server {
+            return Ok(Reached { client: Client::new(&url)?, embedded: None });
+        }
+        let args = ServiceArgs::of_state(self.state.clone());
+        let service = embed(&args, settings)?;
+        Ok(Reached { client: Client::new(&service.url)?, embedded: Some(service) })
+    }
+}
+
+/// The service in this process, on a port of its own, not yet working.
+pub(crate) fn embed(args: &ServiceArgs, settings: &Settings) -> Result<Service> {
+    let service = Service::start(args, &settings.state, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    service.register()?;
+    Ok(service)
+}
+
+/// Prints a value as JSON for a program.
+pub(crate) fn print_json(value: &serde_json::Value) -> Result<()> {
+    use std::io::Write;
+    Ok(writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(value)?)?)
+}

@@ -1,0 +1,113 @@
+//! `dragnet search`
+
+use super::submit::JobArgs;
+use super::{embed, print_json};
+use crate::client::Client;
+use crate::exit;
+use crate::follow::{Show, follow};
+use crate::service::{Service, ServiceArgs};
+use crate::settings::Settings;
+use anyhow::Result;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SearchCommand {
+    #[command(flatten)]
+    job: JobArgs,
+    #[command(flatten)]
+    service: ServiceArgs,
+    /// Let this service do it [default: $DRAGNET_SERVER, else the service runs in this process]
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// Print hits as JSON lines
+    #[arg(long)]
+    json: bool,
+    /// Write the coverage to a file
+    #[arg(long, value_name = "FILE")]
+    coverage: Option<PathBuf>,
+}
+
+impl SearchCommand {
+    pub(crate) fn run(self, settings: &Settings) -> Result<ExitCode> {
+        let show = if self.json { Show::Json } else { Show::Text };
+        let server =
+            self.server.clone().or_else(|| settings.server.clone().filter(|_| self.service.state.is_none()));
+        let mut embedded = match &server {
+            Some(_) => None,
+            None => Some(embed(&self.service, settings)?),
+        };
+        let url = server.or_else(|| embedded.as_ref().map(|service| service.url.clone())).unwrap_or_default();
+        let client = Client::new(&url)?;
+        let job = client.submit(&self.job.spec(&client)?)?;
+        let id = job["id"].as_str().unwrap_or_default().to_owned();
+        if let Some(service) = &mut embedded {
+            name_unfinished(&client, &id)?;
+            finish_here(service, &id)?;
+        }
+        let code = follow(&client, &id, show)?;
+        if let Some(file) = &self.coverage {
+            let report = client.get(&format!("/v1/jobs/{id}/coverage"))?;
+            std::fs::write(file, serde_json::to_string_pretty(&report)? + "\n")?;
+        }
+        if let Some(service) = embedded {
+            service.end();
+        }
+        Ok(code.into())
+    }
+}
+
+/// Works on one job in this process, and says on Ctrl-C how it goes on.
+pub(crate) fn finish_here(service: &mut Service, id: &str) -> Result<()> {
+    let name = id.to_owned();
+    service.on_interrupt(move || {
+        eprintln!("\nstopped; nothing is lost: `dragnet watch {name}` goes on from what is committed");
+        std::process::exit(exit::INTERRUPTED);
+    });
+    service.work(Some(id))
+}
+
+/// Names jobs that nobody works on, so that they are not forgotten.
+fn name_unfinished(client: &Client, own: &str) -> Result<()> {
+    for status in ["accepted", "running", "parked"] {
+        let list = client.get(&format!("/v1/jobs?status={status}&limit=5"))?;
+        for job in list["jobs"].as_array().into_iter().flatten() {
+            let id = job["id"].as_str().unwrap_or_default();
+            if id != own {
+                eprintln!("unfinished: {id} ({status}); `dragnet watch {id}` goes on with it");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Prints a job for a program or in a few words.
+pub(crate) fn print_job(job: &serde_json::Value, as_json: bool) -> Result<()> {
+    use std::io::Write;
+    if as_json {
+        return print_json(job);
+    }
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+    let progress = &job["progress"];
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "job       {}", text(&job["id"]))?;
+    writeln!(out, "status    {} (stage {})", text(&job["status"]), text(&job["stage"]))?;
+    writeln!(
+        out,
+        "progress  {} of {} bytes, {} of {} shards, {} records, {} hits",
+        progress["bytes_done"],
+        progress["bytes_total"],
+        progress["shards_done"],
+        progress["shards_total"],
+        progress["records"],
+        progress["hits"]
+    )?;
+    for (name, row) in job["controllers"].as_object().into_iter().flatten() {
+        let error = row["error"].as_str().map_or(String::new(), |error| format!("  {error}"));
+        writeln!(out, "{name:9} {} (attempt {}){error}", text(&row["status"]), row["attempt"])?;
+    }
+    if let Some(detail) = job["error"]["detail"].as_str() {
+        writeln!(out, "error     {detail}")?;
+    }
+    Ok(())
+}

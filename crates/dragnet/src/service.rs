@@ -1,0 +1,257 @@
+//! The service in a process: store, API, controllers and the local engine, wired together.
+//!
+//! `serve` runs all of it for good. Other commands run it embedded: the API alone where they only read, and
+//! the controllers for one job where they are to finish it.
+
+use anyhow::{Context, Result};
+use dragnet_api::{Api, router};
+use dragnet_engine::{Engine, LOCAL_TOPIC, Local, LocalPolicy, MapperCommand};
+use dragnet_job::controllers::{Billing, Engines, Launch, Monitoring, Shutdown};
+use dragnet_job::rates::Rates;
+use dragnet_job::{MACHINES, TABLES, topic};
+use dragnet_pattern::{Controller, Policy, Sqlite, Store, Worker};
+use dragnet_run::{Output, uri};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How a service is set up.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ServiceArgs {
+    /// Folder of the Status DB, the queues and the output [default: $DRAGNET_STATE, else
+    /// $XDG_STATE_HOME/dragnet]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// The Status DB: `sqlite:FILE` [default: dragnet.db in the state folder]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Where jobs write parts, records and manifests: a folder or `file:` URI [default: output in the
+    /// state folder]
+    #[arg(long, value_name = "URI")]
+    output: Option<String>,
+    /// Mappers that run at once [default: one for each core]
+    #[arg(long, value_name = "N")]
+    mappers: Option<usize>,
+    /// The most memory of one mapper, in MiB; one that needs more costs an attempt of its shard
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    mapper_memory_mib: u64,
+    /// Seconds without progress after which a mapper is killed
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    mapper_silence_s: u64,
+    /// Prices, as a file like the one that `docs/rates.md` shows [default: 500 millionths of a dollar per GiB]
+    #[arg(long, value_name = "FILE")]
+    rates: Option<PathBuf>,
+    /// Seconds that a claim lasts when its process stands still
+    #[arg(long, value_name = "S", default_value_t = 12)]
+    lease_s: u64,
+    /// Seconds after a job's end at which its folder is cleaned a second time
+    #[arg(long, value_name = "S", default_value_t = 900)]
+    task_life_s: u64,
+}
+
+/// A running service.
+pub(crate) struct Service {
+    /// `http://ADDRESS`.
+    pub(crate) url: String,
+    store: Arc<dyn Store>,
+    state: PathBuf,
+    args: ServiceArgs,
+    rates: Rates,
+    stop: watch::Sender<bool>,
+    http: JoinHandle<()>,
+    work: Vec<JoinHandle<()>>,
+    runtime: Runtime,
+}
+
+impl Service {
+    /// Opens the store and serves the API at `listen`; works on nothing yet.
+    pub(crate) fn start(args: &ServiceArgs, default_state: &Path, listen: SocketAddr) -> Result<Service> {
+        let state = args.state.clone().unwrap_or_else(|| default_state.to_owned());
+        make_private(&state)?;
+        let state =
+            state.canonicalize().with_context(|| format!("find the state folder `{}`", state.display()))?;
+        let rates = read_rates(args.rates.as_deref())?;
+        let file = store_file(args.store.as_deref(), &state)?;
+        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&file, MACHINES, TABLES)?);
+        let output = output_uri(args.output.as_deref(), &state)?;
+        Output::at(&output)?.probe().with_context(|| format!("use `{output}` for output"))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let listener =
+            runtime.block_on(TcpListener::bind(listen)).with_context(|| format!("listen on {listen}"))?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let (stop, stopped) = watch::channel(false);
+        let app = router(Api { store: store.clone(), output });
+        let http = runtime.spawn(serve(listener, app, stopped));
+        Ok(Service { url, store, state, args: args.clone(), rates, stop, http, work: Vec::new(), runtime })
+    }
+
+    /// Starts the controllers, for one job or for all.
+    pub(crate) fn work(&mut self, only: Option<&str>) -> Result<()> {
+        let stopped = self.stop.subscribe();
+        let policy = LocalPolicy {
+            mapper: mapper_command(self.args.mapper_memory_mib)?,
+            mappers: self
+                .args
+                .mappers
+                .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+            attempts_max: 4,
+            silence_max: Duration::from_secs(self.args.mapper_silence_s.max(1)),
+            ended_topic: topic::MONITOR,
+        };
+        let (local, driver) = Local::new(self.store.clone(), policy, stopped.clone());
+        let engines: Engines = vec![Arc::new(local) as Arc<dyn Engine>];
+        let controllers: Vec<Arc<dyn Controller>> = vec![
+            Arc::new(Launch { engines: engines.clone(), rates: self.rates.clone() }),
+            Arc::new(Monitoring::new(engines.clone())),
+            Arc::new(Billing { rates: self.rates.clone() }),
+            Arc::new(Shutdown { engines, task_life: Duration::from_secs(self.args.task_life_s) }),
+            Arc::new(driver),
+        ];
+        debug_assert!(controllers.iter().any(|c| c.topic() == LOCAL_TOPIC));
+        let policy = Policy { lease: Duration::from_secs(self.args.lease_s.max(1)), ..Policy::default() };
+        let locks = self.state.join("owners");
+        let worker = Worker::new(self.store.clone(), policy, &locks, only.map(str::to_owned))?;
+        self.work.push(self.runtime.spawn(async move {
+            if let Err(e) = dragnet_pattern::run(Arc::new(worker), controllers, stopped).await {
+                tracing::error!(error = %e, "the controllers could not be started");
+            }
+        }));
+        Ok(())
+    }
+
+    /// Registers the groups, so that a job that is posted before anybody works finds its queue.
+    pub(crate) fn register(&self) -> Result<()> {
+        let groups = [
+            (dragnet_job::controllers::LAUNCH, topic::LAUNCH),
+            (dragnet_job::controllers::MONITORING, topic::MONITOR),
+            (dragnet_job::controllers::BILLING, topic::BILLING),
+            (dragnet_job::controllers::SHUTDOWN, topic::SHUTDOWN),
+            ("local", LOCAL_TOPIC),
+        ];
+        for (name, topic) in groups {
+            self.runtime.block_on(self.store.add_group(name, topic, true))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for SIGINT or SIGTERM, then drains.
+    pub(crate) fn wait(self) -> Result<()> {
+        self.runtime.block_on(stop_signal())?;
+        tracing::info!("stopping: what is under way goes on after the next start");
+        self.end();
+        Ok(())
+    }
+
+    /// Runs `then` when Ctrl-C is pressed.
+    pub(crate) fn on_interrupt(&self, then: impl FnOnce() + Send + 'static) {
+        self.runtime.spawn(async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                then();
+            }
+        });
+    }
+
+    /// Ends claims in hand at their next step and frees them.
+    pub(crate) fn end(self) {
+        let _ = self.stop.send(true);
+        self.runtime.block_on(async {
+            let drained = async {
+                for task in self.work {
+                    let _ = task.await;
+                }
+                let _ = self.http.await;
+            };
+            // What has not ended by then is freed by the lock that goes with the process.
+            let _ = tokio::time::timeout(Duration::from_secs(4), drained).await;
+        });
+        self.runtime.shutdown_timeout(Duration::from_millis(200));
+    }
+}
+
+async fn serve(listener: TcpListener, app: axum::Router, mut stopped: watch::Receiver<bool>) {
+    let until = async move {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    if let Err(e) = axum::serve(listener, app).with_graceful_shutdown(until).await {
+        tracing::error!(error = %e, "the API ended");
+    }
+}
+
+async fn stop_signal() -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// The mapper is this program.
+fn mapper_command(memory_mib: u64) -> Result<MapperCommand> {
+    let program = std::env::current_exe().context("find this program, which is also the mapper")?;
+    let arguments =
+        ["map", "--lifeline", "--memory-mib"].map(str::to_owned).into_iter().chain([memory_mib.to_string()]);
+    Ok(MapperCommand { program, arguments: arguments.collect() })
+}
+
+fn read_rates(file: Option<&Path>) -> Result<Rates> {
+    let Some(file) = file else { return Ok(Rates::default()) };
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("read the rates `{}`", file.display()))?;
+    Rates::parse(&text)
+        .map_err(anyhow::Error::msg)
+        .with_context(|| format!("read the rates `{}`", file.display()))
+}
+
+fn store_file(url: Option<&str>, state: &Path) -> Result<PathBuf> {
+    match url {
+        None => Ok(state.join("dragnet.db")),
+        Some(url) if url.starts_with("postgres") => {
+            anyhow::bail!(
+                "`--store {}…`: PostgreSQL needs the feature `postgres`, which this build does not have",
+                &url[..8]
+            )
+        }
+        Some(url) => Ok(PathBuf::from(url.strip_prefix("sqlite:").unwrap_or(url))),
+    }
+}
+
+fn output_uri(output: Option<&str>, state: &Path) -> Result<String> {
+    let uri_of = |path: &Path| -> Result<String> {
+        make_private(path)?;
+        Ok(uri::of_path(&path.canonicalize()?))
+    };
+    match output {
+        None => uri_of(&state.join("output")),
+        Some(text) if uri::scheme(text).is_some() => uri_of(&uri::to_path(text)?),
+        Some(path) => uri_of(Path::new(path)),
+    }
+}
+
+/// A folder that only its owner can look into.
+pub(crate) fn make_private(folder: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("make the folder `{}`", folder.display()))
+}
+
+impl ServiceArgs {
+    /// The defaults over a state folder, for commands that have no flags of their own for it.
+    pub(crate) fn of_state(state: Option<PathBuf>) -> ServiceArgs {
+        ServiceArgs {
+            state,
+            store: None,
+            output: None,
+            mappers: None,
+            mapper_memory_mib: 2048,
+            mapper_silence_s: 60,
+            rates: None,
+            lease_s: 12,
+            task_life_s: 900,
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The environment: the one place that reads it.
+
+use std::path::PathBuf;
+
+/// What the environment says.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// `DRAGNET_STATE`, else `$XDG_STATE_HOME/dragnet`, else `~/.local/state/dragnet`.
+    pub(crate) state: PathBuf,
+    /// `DRAGNET_SERVER`: the service that client commands talk to.
+    pub(crate) server: Option<String>,
+    /// `DRAGNET_LOG`: what is logged, in tracing's filter syntax.
+    log: Option<String>,
+    /// `DRAGNET_CRASH`: a crash point, for tests; nothing in a build without them.
+    pub(crate) crash: String,
+    /// `CARGO_HOME`, else `~/.cargo`: where `demo` finds documents.
+    pub(crate) cargo_home: PathBuf,
+    /// `RUSTUP_HOME`, else `~/.rustup`: the same.
+    pub(crate) rustup_home: PathBuf,
+}
+
+impl Settings {
+    pub(crate) fn read() -> Settings {
+        let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let home = PathBuf::from(var("HOME").unwrap_or_else(|| "/".into()));
+        let state_home = var("XDG_STATE_HOME").map_or_else(|| home.join(".local/state"), PathBuf::from);
+        Settings {
+            state: var("DRAGNET_STATE").map_or_else(|| state_home.join("dragnet"), PathBuf::from),
+            server: var("DRAGNET_SERVER"),
+            log: var("DRAGNET_LOG"),
+            crash: var("DRAGNET_CRASH").unwrap_or_default(),
+            cargo_home: var("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from),
+            rustup_home: var("RUSTUP_HOME").map_or_else(|| home.join(".rustup"), PathBuf::from),
+        }
+    }
+
+    /// Logs go to stderr: a service's from `info` on, a command's only what is wrong.
+    pub(crate) fn start_log(&self, service: bool) {
+        let default = if service { "info" } else { "error" };
+        let filter = tracing_subscriber::EnvFilter::new(self.log.as_deref().unwrap_or(default));
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .init();
+    }
+}
