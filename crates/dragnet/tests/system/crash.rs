@@ -1,0 +1,107 @@
+//! `kill -9` at every named crash point: the job ends as if nothing had happened.
+
+use crate::harness::{Sandbox, spec, undisturbed};
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+
+/// Every point that a job of this corpus passes. Those that a controller passes more than once are also
+/// taken the second time (`:2`).
+const POINTS: &[&str] = &[
+    "api.before_accept",
+    "api.after_accept",
+    "api.before_wish",
+    "api.after_wish",
+    "launch.claimed",
+    "launch.before_plan",
+    "launch.after_plan",
+    "launch.before_engine",
+    "launch.after_engine",
+    "launch.before_commit",
+    "launch.after_commit",
+    "local.claimed",
+    "local.round_ended",
+    "local.before_commit",
+    "local.after_commit",
+    "local.claimed:2",
+    "local.after_commit:2",
+    "monitor.claimed",
+    "monitor.claimed:2",
+    "monitor.before_settle",
+    "monitor.after_settle",
+    "monitor.before_round",
+    "monitor.after_round",
+    "monitor.before_commit",
+    "monitor.after_commit",
+    "monitor.before_seal",
+    "monitor.after_seal",
+    "billing.claimed",
+    "billing.claimed:2",
+    "billing.before_ledger",
+    "billing.before_commit",
+    "billing.before_commit:2",
+    "billing.after_commit",
+    "billing.after_commit:2",
+    "shutdown.claimed",
+    "shutdown.before_release",
+    "shutdown.after_release",
+    "shutdown.swept",
+    "shutdown.before_commit",
+    "shutdown.after_commit",
+];
+
+#[test]
+fn a_job_survives_a_kill_at_every_point() {
+    let files = Sandbox::new();
+    let spec = spec(&files.corpus());
+    let expected = undisturbed(&spec);
+    assert_eq!(expected["status"], "completed");
+    assert!(expected["coverage"]["totals"]["hits"].as_u64() > Some(400), "{expected}");
+    for point in POINTS {
+        let sandbox = Sandbox::new();
+        let mut crashing = sandbox.serve_with(&[], Some(point));
+        let body = spec.to_string();
+        let first = crashing.try_post("/v1/jobs", Some("one"), &body);
+        if point.ends_with("_wish") {
+            let id = first.unwrap().json()["id"].as_str().unwrap().to_owned();
+            let _ = crashing.try_post(&format!("/v1/jobs/{id}:redrive"), None, "");
+        }
+        let status = crashing.wait();
+        assert_eq!(status.signal(), Some(9), "{point} killed the service: {}", crashing.said());
+        assert!(crashing.said().contains(&format!("crash point {point}").replace(":2", "")), "{point} has fired");
+
+        let committed = records(&sandbox.state());
+        let service = sandbox.serve();
+        // The client knows nothing of all this: it repeats its request, with its key.
+        let again = service.try_post("/v1/jobs", Some("one"), &body).unwrap();
+        assert_eq!(again.status, 202, "{point}: {}", again.body);
+        assert_eq!(again.header("idempotent-replayed") == "true", *point != "api.before_accept", "{point}");
+        let id = again.json()["id"].as_str().unwrap().to_owned();
+        assert_eq!(service.result(&id), expected, "{point}");
+        assert_eq!(sandbox.count("select count(*) from work"), 1, "{point}: one job");
+        assert_eq!(sandbox.count("select count(*) from ledger"), 3, "{point}: one row a meter");
+        assert_eq!(sandbox.count("select count(*) - count(distinct shard) from settled"), 0, "{point}");
+        let after = records(&sandbox.state());
+        for (name, inode) in committed {
+            assert_eq!(after.get(&name).copied().unwrap_or(inode), inode, "{point}: `{name}` was committed once");
+        }
+    }
+}
+
+/// Commit records and their inodes: one that is written again has another.
+fn records(state: &Path) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![state.join("output")];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.to_string_lossy().contains("/records/") && !entry.file_name().to_string_lossy().starts_with('.') {
+                found.insert(path.display().to_string(), entry.metadata().unwrap().ino());
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,217 @@
+//! Inputs and mappers that fail: a named gap or a clear error, and the rest of the answer.
+
+use crate::harness::{Sandbox, gzip, page, record, spec, undisturbed, until};
+use rustix::process::{Signal, kill_process, test_kill_process};
+use serde_json::{Value as Json, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Stdio;
+
+fn gaps(coverage: &Json) -> Vec<(String, String)> {
+    let objects = coverage["objects"].as_array().unwrap().iter();
+    let gap = |object: &Json, skip: &Json| {
+        let name = object["object"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+        (name, skip["reason"].as_str().unwrap().to_owned())
+    };
+    objects.flat_map(|object| object["skipped"].as_array().unwrap().iter().map(move |skip| gap(object, skip))).collect()
+}
+
+#[cfg(feature = "crash-points")]
+#[test]
+fn an_input_that_vanishes_or_changes_after_the_plan_is_a_named_gap() {
+    let sandbox = Sandbox::new();
+    let small = |n: usize| format!("needle-{n} in a file").into_bytes();
+    let data = sandbox.corpus();
+    for n in 0..4 {
+        sandbox.write(&format!("data/{n}.txt"), &small(n));
+    }
+    let mut crashing = sandbox.serve_with(&[], Some("launch.after_plan"));
+    let _ = crashing.try_post("/v1/jobs", Some("k"), &spec(&data).to_string());
+    crashing.wait();
+    std::fs::remove_file(data.join("0.txt")).unwrap();
+    std::fs::write(data.join("1.txt"), b"shorter").unwrap();
+    let pages = std::fs::read(data.join("pages.warc.gz")).unwrap();
+    std::fs::write(data.join("pages.warc.gz"), &pages[..pages.len() / 2]).unwrap();
+    let service = sandbox.serve();
+    let id = service.get("/v1/jobs").json()["jobs"][0]["id"].as_str().unwrap().to_owned();
+    let result = service.result(&id);
+    assert_eq!(result["status"], "completed_with_gaps");
+    let mut gaps = gaps(&result["coverage"]);
+    gaps.sort();
+    gaps.dedup();
+    let expected = [("0.txt", "unreadable"), ("1.txt", "changed"), ("pages.warc.gz", "changed")];
+    assert_eq!(gaps, expected.map(|(name, reason)| (name.to_owned(), reason.to_owned())));
+    // The others of the same bundle are searched all the same.
+    let hits = service.hits(&id);
+    let texts: Vec<&str> = hits.iter().filter_map(|hit| hit["object"].as_str()).filter(|o| o.ends_with(".txt")).collect();
+    assert_eq!(texts.len(), 2, "{texts:?}");
+}
+
+#[test]
+fn a_broken_member_is_a_gap_and_the_rest_is_read() {
+    let sandbox = Sandbox::new();
+    let mut broken = gzip(&page(2), 6);
+    let middle = broken.len() / 2;
+    broken[middle] ^= 0xff;
+    let length = broken.len();
+    sandbox.write("data/broken.warc.gz", &[gzip(&page(1), 6), broken, gzip(&page(3), 6)].concat());
+    let service = sandbox.serve();
+    let id = service.submit(&spec(&sandbox.path("data")));
+    let result = service.result(&id);
+    assert_eq!(result["status"], "completed_with_gaps");
+    let skipped = &result["coverage"]["objects"][0]["skipped"];
+    assert_eq!((skipped[0]["reason"].as_str(), skipped[0]["length"].as_u64()), (Some("damaged"), Some(length as u64)));
+    assert_eq!(service.hits(&id).len(), 2);
+}
+
+#[test]
+fn a_shard_that_kills_every_mapper_is_a_gap_and_not_the_services_end() {
+    let sandbox = Sandbox::new();
+    // One record that decodes to more memory than a mapper is given.
+    let bomb = gzip(&record("http://h/bomb", "text/plain", &vec![b'x'; 200 << 20]), 6);
+    sandbox.write("data/bomb.warc.gz", &bomb);
+    sandbox.write("data/pages.warc.gz", &(0..50).flat_map(|n| gzip(&page(n), 6)).collect::<Vec<u8>>());
+    let service = sandbox.serve_with(&["--mapper-memory-mib", "160"], None);
+    let mut spec = spec(&sandbox.path("data"));
+    spec["shard_bytes"] = json!(10_000_000);
+    spec["shard_bytes"] = json!(100_000);
+    let id = service.submit(&spec);
+    let result = service.result(&id);
+    assert_eq!(result["status"], "completed_with_gaps");
+    assert!(gaps(&result["coverage"]).iter().all(|gap| *gap == ("bomb.warc.gz".into(), "shard_failed".into())), "{result}");
+    assert_eq!(service.hits(&id).len(), 50, "the others are searched");
+}
+
+#[test]
+fn a_mapper_that_stands_still_is_killed_and_its_shard_run_again() {
+    let sandbox = Sandbox::new();
+    let spec = spec(&sandbox.corpus());
+    let expected = undisturbed(&spec);
+    let service = sandbox.serve_with(&["--mapper-silence-s", "1", "--mappers", "2"], None);
+    let id = service.submit(&spec);
+    until("a mapper", || !service.mappers().is_empty());
+    for mapper in service.mappers() {
+        let _ = kill_process(mapper, Signal::STOP);
+    }
+    assert_eq!(service.result(&id), expected);
+}
+
+#[test]
+fn mappers_die_with_their_service() {
+    let sandbox = Sandbox::new();
+    let service = sandbox.serve();
+    let id = service.submit(&spec(&sandbox.corpus()));
+    service.end_of(&id);
+    let mappers = service.mappers();
+    assert!(!mappers.is_empty(), "mappers are kept for the next job");
+    service.kill();
+    until("the mappers' end", || mappers.iter().all(|mapper| test_kill_process(*mapper).is_err()));
+}
+
+#[test]
+fn a_mapper_that_wakes_after_the_cleanup_changes_nothing() {
+    let sandbox = Sandbox::new();
+    let pages: Vec<u8> = (0..3000).flat_map(|n| gzip(&page(n), 1)).collect();
+    sandbox.write("data/pages.warc.gz", &pages);
+    let service = sandbox.serve_with(&["--mappers", "1", "--task-life-s", "2"], None);
+    // Many hits, so that the mapper writes a part; one shard.
+    let spec = json!({ "patterns": [{ "name": "n", "regex": "[a-z]{3}" }], "dataset": [sandbox.path("data")] });
+    let id = service.submit(&spec);
+    let output = sandbox.output(&id);
+    until("the plan", || output.join("tasks/001.jsonl").exists());
+    // A task of the same run that nobody watches, as on a node that was cut off.
+    let mut orphan = sandbox.dragnet(&["map"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let task = std::fs::read(output.join("tasks/001.jsonl")).unwrap();
+    orphan.stdin.take().unwrap().write_all(&task).unwrap();
+    let mut stderr = BufReader::new(orphan.stderr.take().unwrap()).lines();
+    assert!(stderr.next().unwrap().unwrap().starts_with("reporter:status:"));
+    let pid = rustix::process::Pid::from_child(&orphan);
+    until("a part of the orphan", || std::fs::read_dir(output.join("parts")).is_ok_and(|parts| parts.count() > 0));
+    kill_process(pid, Signal::STOP).unwrap();
+    service.post(&format!("/v1/jobs/{id}:cancel"), "");
+    let before = service.result(&id);
+    let hits = service.hits(&id);
+    kill_process(pid, Signal::CONT).unwrap();
+    let mut said = String::new();
+    orphan.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    orphan.wait().unwrap();
+    assert!(said.contains("closed") || said.contains("committed") || said.is_empty(), "{said}");
+    service.job_when(&id, |job| job["controllers"]["shutdown"]["status"] == "done");
+    assert_eq!(service.result(&id), before);
+    assert_eq!(service.hits(&id), hits);
+    let manifest: Json = serde_json::from_slice(&std::fs::read(output.join("manifest.json")).unwrap()).unwrap();
+    let named = manifest["parts"].as_array().unwrap().len();
+    let left = std::fs::read_dir(output.join("parts")).map_or(0, Iterator::count);
+    assert_eq!(left, named, "what it wrote is gone");
+}
+
+#[test]
+fn a_cancelled_job_ends_with_what_it_has() {
+    let sandbox = Sandbox::new();
+    let service = sandbox.serve();
+    let id = service.submit(&spec(&sandbox.corpus()));
+    assert_eq!(service.post(&format!("/v1/jobs/{id}:cancel"), "").status, 202);
+    let job = service.end_of(&id);
+    assert!(job["status"] == "cancelled" || job["status"] == "completed", "{job}");
+    assert_eq!(service.post(&format!("/v1/jobs/{id}:cancel"), "").status, 202, "again without harm");
+    assert_eq!(service.job(&id)["status"], job["status"]);
+}
+
+#[test]
+fn a_deadline_ends_a_job_with_what_it_has() {
+    let sandbox = Sandbox::new();
+    let pages: Vec<u8> = (0..2000).flat_map(|n| gzip(&page(n), 1)).collect();
+    for n in 0..8 {
+        sandbox.write(&format!("data/{n}.warc.gz"), &pages);
+    }
+    let service = sandbox.serve_with(&["--mappers", "1"], None);
+    // Backtracking engines would never end; this one is only slow.
+    let spec = json!({
+        "patterns": [{ "name": "slow", "regex": r"(?:[a-z]+\s?){40,60}needle" }],
+        "dataset": [sandbox.path("data")],
+        "shard_bytes": 100_000,
+        "limits": { "deadline_s": 1 },
+    });
+    let id = service.submit(&spec);
+    let result = service.result(&id);
+    let gaps = gaps(&result["coverage"]);
+    let cut = gaps.iter().all(|(_, reason)| reason == "deadline");
+    assert!(result["status"] == "completed" && gaps.is_empty() || cut && result["status"] != "completed", "{result}");
+}
+
+#[test]
+fn a_full_disk_is_said_and_the_job_goes_on_when_there_is_room() {
+    let sandbox = Sandbox::new();
+    let small = sandbox.path("small");
+    std::fs::create_dir_all(&small).unwrap();
+    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(&small).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: a small file system can't be mounted here (needs root)");
+        return;
+    }
+    let _unmount = Unmount(small.clone());
+    let spec = json!({ "patterns": [{ "name": "n", "regex": "[a-z]" }], "dataset": [sandbox.corpus()], "limits": { "hits": 30_000 } });
+    let expected = undisturbed(&spec);
+    let ballast = small.join("ballast");
+    let service = sandbox.serve_with(&["--output", small.join("output").to_str().unwrap()], None);
+    let room = 3 << 20;
+    std::fs::write(&ballast, vec![1; room - (400 << 10)]).unwrap();
+    let id = service.submit(&spec);
+    until("a failure that is seen", || {
+        let job = service.job(&id);
+        let rows = job["controllers"].as_object().unwrap().values();
+        let said = rows.filter_map(|row| row["error"].as_str()).any(|error| error.contains("No space left"));
+        said || job["controllers"]["monitor"]["metrics"]["attempts_failed"].as_u64() > Some(0)
+    });
+    std::fs::remove_file(&ballast).unwrap();
+    std::process::Command::new("mount").args(["-o", "remount,size=64m"]).arg(&small).status().unwrap();
+    service.post(&format!("/v1/jobs/{id}:redrive"), "");
+    assert_eq!(service.result(&id), expected);
+}
+
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}

@@ -1,0 +1,13 @@
+//! The real binary as its users run it, and what must hold when it, its mappers or its inputs fail.
+//!
+//! `cargo test --all-features`: the crash points are a feature.
+
+mod cap;
+#[cfg(feature = "crash-points")]
+mod crash;
+mod faults;
+mod harness;
+mod http;
+mod search;
+mod soak;
+mod two;

@@ -1,0 +1,133 @@
+//! What readers get wrong: each broken or odd archive is a row, with what is found and what is named.
+
+use crate::archive::{Found, gzip, members, response, scan_all, search};
+use dragnet_kernel::Layer;
+use dragnet_kernel::coverage::Reason;
+
+fn page(n: usize) -> Vec<u8> {
+    response(&format!("http://h/{n}"), "", format!("needle{n} {}", "x".repeat(200)).as_bytes())
+}
+
+fn pages(n: usize) -> Vec<Vec<u8>> {
+    (0..n).map(page).collect()
+}
+
+/// A page whose Content-Length is said to be something else.
+fn claims(n: usize, length: &str) -> Vec<u8> {
+    let text = String::from_utf8(page(n)).unwrap();
+    let from = text.find("Content-Length: ").unwrap() + 16;
+    let to = from + text[from..].find('\r').unwrap();
+    format!("{}{length}{}", &text[..from], &text[to..]).into_bytes()
+}
+
+fn drawn(found: &Found) -> String {
+    let skipped = &found.scanned.coverage.skipped;
+    let skips =
+        skipped.iter().map(|s| format!(" {:?}@{}+{}", s.reason, s.offset, s.length)).collect::<String>();
+    let doubts = found.scanned.coverage.undecoded.len();
+    let doubts = if doubts == 0 { String::new() } else { format!(" doubts:{doubts}") };
+    found.matches().join(" ").replace("needle", "") + &skips + &doubts
+}
+
+#[test]
+fn broken_and_odd_archives_are_read_as_far_as_they_can_be() {
+    let member = gzip(&page(1), 6);
+    let (a, b, c) = (gzip(&page(0), 6), gzip(&page(1), 6), gzip(&page(2), 6));
+    let (na, nb) = (a.len(), b.len());
+    let mut flipped = b.clone();
+    flipped[nb / 2] ^= 0x55;
+    let mut crc = b.clone();
+    crc[nb - 5] ^= 1;
+    let noise = b"some noise that is no gzip".to_vec();
+    let named = [&[0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3][..], b"name\0", &member[10..]].concat();
+    let table: Vec<(&str, Vec<u8>, String)> = vec![
+        ("whole", [a.clone(), b.clone(), c.clone()].concat(), "0 1 2".into()),
+        ("flipped in the middle", [a.clone(), flipped, c.clone()].concat(), format!("0 2 Damaged@{na}+{nb}")),
+        ("wrong check sum", [a.clone(), crc, c.clone()].concat(), format!("0 2 Damaged@{na}+{nb}")),
+        (
+            "noise between",
+            [a.clone(), noise.clone(), c.clone()].concat(),
+            format!("0 2 Damaged@{na}+{}", noise.len()),
+        ),
+        ("zeros between", [a.clone(), vec![0; 99], c.clone()].concat(), format!("0 2 Damaged@{na}+99")),
+        ("zeros at the end", [a.clone(), vec![0; 99]].concat(), "0".into()),
+        ("cut off", [a.clone(), b[..nb - 9].to_vec()].concat(), format!("0 Truncated@{na}+{}", nb - 9)),
+        ("cut off in the header", [a.clone(), b[..5].to_vec()].concat(), format!("0 Truncated@{na}+5")),
+        ("an empty member", [a.clone(), gzip(b"", 6), c.clone()].concat(), "0 2".into()),
+        (
+            "two records in a member",
+            [gzip(&[page(0), page(1)].concat(), 6), c.clone()].concat(),
+            "0 1 2".into(),
+        ),
+        ("one member for all", gzip(&pages(3).concat(), 6), "0 1 2".into()),
+        ("a file name in the header", [a.clone(), named, c.clone()].concat(), "0 1 2".into()),
+        (
+            "record over two members",
+            [gzip(&page(0)[..100], 6), gzip(&page(0)[100..], 6), c.clone()].concat(),
+            "0 2".into(),
+        ),
+        ("length too long", members(&[page(0), claims(1, "9999"), page(2)], 6), "0 1 2 doubts:1".into()),
+        ("length too short", members(&[page(0), claims(1, "3"), page(2)], 6), "0 1 2 doubts:1".into()),
+        (
+            "length absurd",
+            members(&[page(0), claims(1, "99999999999999999999"), page(2)], 6),
+            "0 1 2 doubts:1".into(),
+        ),
+        ("length negative", members(&[page(0), claims(1, "-1"), page(2)], 6), "0 1 2 doubts:1".into()),
+        ("plain", pages(3).concat(), "0 1 2".into()),
+        ("plain with LF at the start", [b"\n\n".to_vec(), pages(2).concat()].concat(), "0 1".into()),
+    ];
+    let search = search("needle[0-9]", &[Layer::Body]);
+    for (name, file, expected) in table {
+        let found = scan_all(&file, &search);
+        assert_eq!(drawn(&found), expected, "{name}");
+        let coverage = &found.scanned.coverage;
+        assert_eq!(
+            coverage.read + coverage.skipped_bytes(),
+            file.len() as u64,
+            "{name}: every byte is accounted for"
+        );
+    }
+}
+
+#[test]
+fn a_plain_file_goes_on_behind_a_wrong_length() {
+    let file = [page(0), claims(1, "20"), page(2), page(3)].concat();
+    let found = scan_all(&file, &search("needle[0-9]", &[Layer::Body]));
+    assert_eq!(found.matches(), ["needle0", "needle2", "needle3"]);
+    let skips = &found.scanned.coverage.skipped;
+    assert_eq!((skips.len(), skips[0].reason), (1, Reason::Damaged));
+}
+
+#[test]
+fn no_file_that_is_cut_anywhere_is_a_panic_or_a_silent_loss() {
+    let search = search("needle[0-9]", &[Layer::Body]);
+    for (name, file, ends) in [
+        ("gzip", members(&pages(3), 6), pages(3).iter().map(|page| gzip(page, 6).len()).collect::<Vec<_>>()),
+        ("plain", pages(3).concat(), pages(3).iter().map(Vec::len).collect()),
+    ] {
+        let mut border = 0;
+        let borders: Vec<usize> = ends
+            .iter()
+            .map(|n| {
+                border += n;
+                border
+            })
+            .collect();
+        for cut in 8..file.len() {
+            let found = scan_all(&file[..cut], &search);
+            let coverage = &found.scanned.coverage;
+            assert_eq!(coverage.read + coverage.skipped_bytes(), cut as u64, "{name} cut at {cut}");
+            // Between records a cut can't be seen; a record's two closing line ends are not missed.
+            let between = borders.iter().any(|end| {
+                (*end..end + 1).contains(&cut) || name == "plain" && (end - 4..=*end).contains(&cut)
+            });
+            assert_eq!(coverage.complete(), between, "{name} cut at {cut}");
+            assert_eq!(
+                found.hits.len(),
+                borders.iter().filter(|end| **end <= cut + if name == "plain" { 4 } else { 0 }).count(),
+                "{name} cut at {cut}"
+            );
+        }
+    }
+}
