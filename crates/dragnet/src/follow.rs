@@ -23,7 +23,7 @@ pub(crate) enum Show {
 pub(crate) fn follow(client: &Client, id: &str, show: Show) -> Result<Exit> {
     let begun = Instant::now();
     let bar = progress_bar();
-    let mut next = format!("/v1/jobs/{id}/hits?limit=1000");
+    let mut next = Some(format!("/v1/jobs/{id}/hits?limit=1000"));
     let mut pause = Duration::from_millis(5);
     loop {
         let job = client.job(id)?;
@@ -66,20 +66,19 @@ fn waits_for(job: &Json) -> Option<&str> {
     job["controllers"].as_object()?.values().find_map(|row| row["waiting_for"].as_str())
 }
 
-fn print_settled(client: &Client, next: &mut String, show: Show) -> Result<()> {
+/// Prints what has settled since the last call. `next` is where to go on; `None` after the last page of a job
+/// that has ended.
+fn print_settled(client: &Client, next: &mut Option<String>, show: Show) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    loop {
-        let page = client.hits(next)?;
+    while let Some(path) = next {
+        let page = client.hits(path)?;
         write_hits(&mut out, &page.lines, show)?;
-        let last = page.lines.is_empty();
-        match page.next {
-            Some(link) => *next = link,
-            None => return Ok(out.flush()?),
-        }
-        if last {
-            return Ok(out.flush()?);
+        *next = page.next;
+        if page.lines.is_empty() {
+            break;
         }
     }
+    Ok(out.flush()?)
 }
 
 /// Writes JSON lines of hits as a person or a program wants them.

@@ -134,7 +134,10 @@ impl Service {
             (dragnet_job::controllers::SHUTDOWN, topic::SHUTDOWN),
             ("local", LOCAL_TOPIC),
         ];
-        for (name, topic) in groups {
+        let known = self.runtime.block_on(self.store.groups())?;
+        for (name, topic) in
+            groups.into_iter().filter(|(name, _)| known.iter().all(|group| group.name != *name))
+        {
             self.runtime.block_on(self.store.add_group(name, topic, true))?;
         }
         Ok(())

@@ -2,7 +2,8 @@
 //! process dies, so that its claims are free at once and need not wait for their leases.
 
 use crate::{Error, Store};
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// This process, from its start to its end.
@@ -22,12 +23,12 @@ impl Owner {
     pub fn new(folder: &Path) -> Result<Owner, Error> {
         let open =
             |e: std::io::Error| Error::Open(format!("make an owner's lock in `{}`: {e}", folder.display()));
-        std::fs::create_dir_all(folder).map_err(open)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(open)?;
         let id = uuid::Uuid::new_v4().simple().to_string();
         // The lock is taken under a hidden name, so that nobody sees the file without its lock.
         let hidden = folder.join(format!(".{id}"));
         let path = folder.join(&id);
-        let lock = File::create_new(&hidden).map_err(open)?;
+        let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&hidden).map_err(open)?;
         lock.lock().map_err(open)?;
         std::fs::rename(&hidden, &path).map_err(open)?;
         Ok(Owner { id, path, _lock: lock })

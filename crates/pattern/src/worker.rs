@@ -96,15 +96,20 @@ impl Worker {
 /// Drives the controllers until `stop` becomes true, then ends the claims in hand at their next step.
 ///
 /// # Errors
-/// Those of the store while groups are registered. Later ones are logged and tried again.
+/// Those of the store while groups are registered, if they will not pass. Others are logged and tried again.
 pub async fn run(
     worker: Arc<Worker>,
     controllers: Vec<Arc<dyn Controller>>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    owner::reap(&*worker.store, &worker.locks).await?;
     for controller in &controllers {
-        worker.store.add_group(controller.name(), controller.topic(), true).await?;
+        while let Err(e) = worker.store.add_group(controller.name(), controller.topic(), true).await {
+            if !e.is_transient() {
+                return Err(e);
+            }
+            tracing::warn!(controller = controller.name(), error = %e, "could not register a group yet");
+            tokio::time::sleep(worker.policy.poll).await;
+        }
     }
     let mut tasks = JoinSet::new();
     tasks.spawn(heartbeat(worker.clone(), stop.clone()));

@@ -39,7 +39,10 @@ fn the_first_hits_of_the_dataset_and_no_others() {
             results.push(service.result(&id));
         }
         assert_eq!(results[0]["status"], "completed_with_gaps", "a cut is said");
-        assert!(results.iter().all(|result| *result == results[0]), "limit {max}: the same digest, bill and coverage");
+        assert!(
+            results.iter().all(|result| *result == results[0]),
+            "limit {max}: the same digest, bill and coverage"
+        );
     }
 }
 
@@ -53,10 +56,12 @@ fn a_limit_on_bytes_is_cut_in_the_plan() {
     let result = service.result(&id);
     assert_eq!(result["status"], "completed_with_gaps");
     let objects = result["coverage"]["objects"].as_array().unwrap();
-    let reasons: Vec<&Json> = objects.iter().flat_map(|o| o["skipped"].as_array().unwrap()).map(|skip| &skip["reason"]).collect();
+    let reasons: Vec<&Json> =
+        objects.iter().flat_map(|o| o["skipped"].as_array().unwrap()).map(|skip| &skip["reason"]).collect();
     assert!(!reasons.is_empty() && reasons.iter().all(|reason| **reason == "bytes_cap"), "{reasons:?}");
     for object in objects {
-        let skipped: u64 = object["skipped"].as_array().unwrap().iter().map(|skip| skip["length"].as_u64().unwrap()).sum();
+        let skipped: u64 =
+            object["skipped"].as_array().unwrap().iter().map(|skip| skip["length"].as_u64().unwrap()).sum();
         assert_eq!(object["read"].as_u64().unwrap() + skipped, object["size"].as_u64().unwrap());
     }
 }

@@ -69,7 +69,10 @@ fn a_job_survives_a_kill_at_every_point() {
         }
         let status = crashing.wait();
         assert_eq!(status.signal(), Some(9), "{point} killed the service: {}", crashing.said());
-        assert!(crashing.said().contains(&format!("crash point {point}").replace(":2", "")), "{point} has fired");
+        assert!(
+            crashing.said().contains(&format!("crash point {point}").replace(":2", "")),
+            "{point} has fired"
+        );
 
         let committed = records(&sandbox.state());
         let service = sandbox.serve();
@@ -84,7 +87,11 @@ fn a_job_survives_a_kill_at_every_point() {
         assert_eq!(sandbox.count("select count(*) - count(distinct shard) from settled"), 0, "{point}");
         let after = records(&sandbox.state());
         for (name, inode) in committed {
-            assert_eq!(after.get(&name).copied().unwrap_or(inode), inode, "{point}: `{name}` was committed once");
+            assert_eq!(
+                after.get(&name).copied().unwrap_or(inode),
+                inode,
+                "{point}: `{name}` was committed once"
+            );
         }
     }
 }
@@ -98,7 +105,9 @@ fn records(state: &Path) -> BTreeMap<String, u64> {
             let path = entry.path();
             if path.is_dir() {
                 open.push(path);
-            } else if path.to_string_lossy().contains("/records/") && !entry.file_name().to_string_lossy().starts_with('.') {
+            } else if path.to_string_lossy().contains("/records/")
+                && !entry.file_name().to_string_lossy().starts_with('.')
+            {
                 found.insert(path.display().to_string(), entry.metadata().unwrap().ino());
             }
         }

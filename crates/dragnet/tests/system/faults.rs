@@ -12,7 +12,9 @@ fn gaps(coverage: &Json) -> Vec<(String, String)> {
         let name = object["object"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
         (name, skip["reason"].as_str().unwrap().to_owned())
     };
-    objects.flat_map(|object| object["skipped"].as_array().unwrap().iter().map(move |skip| gap(object, skip))).collect()
+    objects
+        .flat_map(|object| object["skipped"].as_array().unwrap().iter().map(move |skip| gap(object, skip)))
+        .collect()
 }
 
 #[cfg(feature = "crash-points")]
@@ -42,7 +44,8 @@ fn an_input_that_vanishes_or_changes_after_the_plan_is_a_named_gap() {
     assert_eq!(gaps, expected.map(|(name, reason)| (name.to_owned(), reason.to_owned())));
     // The others of the same bundle are searched all the same.
     let hits = service.hits(&id);
-    let texts: Vec<&str> = hits.iter().filter_map(|hit| hit["object"].as_str()).filter(|o| o.ends_with(".txt")).collect();
+    let texts: Vec<&str> =
+        hits.iter().filter_map(|hit| hit["object"].as_str()).filter(|o| o.ends_with(".txt")).collect();
     assert_eq!(texts.len(), 2, "{texts:?}");
 }
 
@@ -59,7 +62,10 @@ fn a_broken_member_is_a_gap_and_the_rest_is_read() {
     let result = service.result(&id);
     assert_eq!(result["status"], "completed_with_gaps");
     let skipped = &result["coverage"]["objects"][0]["skipped"];
-    assert_eq!((skipped[0]["reason"].as_str(), skipped[0]["length"].as_u64()), (Some("damaged"), Some(length as u64)));
+    assert_eq!(
+        (skipped[0]["reason"].as_str(), skipped[0]["length"].as_u64()),
+        (Some("damaged"), Some(length as u64))
+    );
     assert_eq!(service.hits(&id).len(), 2);
 }
 
@@ -77,7 +83,10 @@ fn a_shard_that_kills_every_mapper_is_a_gap_and_not_the_services_end() {
     let id = service.submit(&spec);
     let result = service.result(&id);
     assert_eq!(result["status"], "completed_with_gaps");
-    assert!(gaps(&result["coverage"]).iter().all(|gap| *gap == ("bomb.warc.gz".into(), "shard_failed".into())), "{result}");
+    assert!(
+        gaps(&result["coverage"]).iter().all(|gap| *gap == ("bomb.warc.gz".into(), "shard_failed".into())),
+        "{result}"
+    );
     assert_eq!(service.hits(&id).len(), 50, "the others are searched");
 }
 
@@ -114,18 +123,27 @@ fn a_mapper_that_wakes_after_the_cleanup_changes_nothing() {
     sandbox.write("data/pages.warc.gz", &pages);
     let service = sandbox.serve_with(&["--mappers", "1", "--task-life-s", "2"], None);
     // Many hits, so that the mapper writes a part; one shard.
-    let spec = json!({ "patterns": [{ "name": "n", "regex": "[a-z]{3}" }], "dataset": [sandbox.path("data")] });
+    let spec =
+        json!({ "patterns": [{ "name": "n", "regex": "[a-z]{3}" }], "dataset": [sandbox.path("data")] });
     let id = service.submit(&spec);
     let output = sandbox.output(&id);
     until("the plan", || output.join("tasks/001.jsonl").exists());
     // A task of the same run that nobody watches, as on a node that was cut off.
-    let mut orphan = sandbox.dragnet(&["map"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut orphan = sandbox
+        .dragnet(&["map"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let task = std::fs::read(output.join("tasks/001.jsonl")).unwrap();
     orphan.stdin.take().unwrap().write_all(&task).unwrap();
     let mut stderr = BufReader::new(orphan.stderr.take().unwrap()).lines();
     assert!(stderr.next().unwrap().unwrap().starts_with("reporter:status:"));
     let pid = rustix::process::Pid::from_child(&orphan);
-    until("a part of the orphan", || std::fs::read_dir(output.join("parts")).is_ok_and(|parts| parts.count() > 0));
+    until("a part of the orphan", || {
+        std::fs::read_dir(output.join("parts")).is_ok_and(|parts| parts.count() > 0)
+    });
     kill_process(pid, Signal::STOP).unwrap();
     service.post(&format!("/v1/jobs/{id}:cancel"), "");
     let before = service.result(&id);
@@ -138,7 +156,8 @@ fn a_mapper_that_wakes_after_the_cleanup_changes_nothing() {
     service.job_when(&id, |job| job["controllers"]["shutdown"]["status"] == "done");
     assert_eq!(service.result(&id), before);
     assert_eq!(service.hits(&id), hits);
-    let manifest: Json = serde_json::from_slice(&std::fs::read(output.join("manifest.json")).unwrap()).unwrap();
+    let manifest: Json =
+        serde_json::from_slice(&std::fs::read(output.join("manifest.json")).unwrap()).unwrap();
     let named = manifest["parts"].as_array().unwrap().len();
     let left = std::fs::read_dir(output.join("parts")).map_or(0, Iterator::count);
     assert_eq!(left, named, "what it wrote is gone");
@@ -175,7 +194,10 @@ fn a_deadline_ends_a_job_with_what_it_has() {
     let result = service.result(&id);
     let gaps = gaps(&result["coverage"]);
     let cut = gaps.iter().all(|(_, reason)| reason == "deadline");
-    assert!(result["status"] == "completed" && gaps.is_empty() || cut && result["status"] != "completed", "{result}");
+    assert!(
+        result["status"] == "completed" && gaps.is_empty() || cut && result["status"] != "completed",
+        "{result}"
+    );
 }
 
 #[test]
@@ -183,7 +205,10 @@ fn a_full_disk_is_said_and_the_job_goes_on_when_there_is_room() {
     let sandbox = Sandbox::new();
     let small = sandbox.path("small");
     std::fs::create_dir_all(&small).unwrap();
-    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(&small).status();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
+        .arg(&small)
+        .status();
     if !mounted.is_ok_and(|status| status.success()) {
         eprintln!("skipped: a small file system can't be mounted here (needs root)");
         return;

@@ -45,7 +45,11 @@ impl Sandbox {
     /// The program with this sandbox's state.
     pub(crate) fn dragnet(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dragnet"));
-        command.args(arguments).env("DRAGNET_STATE", self.state()).env_remove("DRAGNET_SERVER").env_remove("DRAGNET_CRASH");
+        command
+            .args(arguments)
+            .env("DRAGNET_STATE", self.state())
+            .env_remove("DRAGNET_SERVER")
+            .env_remove("DRAGNET_CRASH");
         command
     }
 
@@ -103,7 +107,11 @@ impl Sandbox {
         let gzipped: Vec<u8> = pages.iter().flat_map(|page| gzip(page, 6)).collect();
         self.write("data/pages.warc.gz", &gzipped);
         let inner: Vec<u8> = (1000..1300).flat_map(|n| gzip(&page(n), 6)).collect();
-        let nested = [gzip(&page(500), 0), gzip(&record("http://h/inner.warc.gz", "application/gzip", &inner), 0), gzip(&page(501), 0)];
+        let nested = [
+            gzip(&page(500), 0),
+            gzip(&record("http://h/inner.warc.gz", "application/gzip", &inner), 0),
+            gzip(&page(501), 0),
+        ];
         self.write("data/nested.warc.gz", &nested.concat());
         self.path("data")
     }
@@ -118,8 +126,13 @@ pub(crate) fn record(url: &str, content_type: &str, block: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn page(n: usize) -> Vec<u8> {
-    let filler: String = (0..600).map(|i| char::from(b'a' + ((i * 31 + n * 17 + i * i * n) % 26) as u8)).collect();
-    record(&format!("http://h{}/{n}", n % 7), "text/html", format!("<p>{filler} needle-{n} {filler}</p>").as_bytes())
+    let filler: String =
+        (0..600).map(|i| char::from(b'a' + ((i * 31 + n * 17 + i * i * n) % 26) as u8)).collect();
+    record(
+        &format!("http://h{}/{n}", n % 7),
+        "text/html",
+        format!("<p>{filler} needle-{n} {filler}</p>").as_bytes(),
+    )
 }
 
 pub(crate) fn gzip(bytes: &[u8], level: u32) -> Vec<u8> {
@@ -162,7 +175,8 @@ fn agent() -> ureq::Agent {
 
 fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Answer, String> {
     let mut response = response.map_err(|e| e.to_string())?;
-    let body = response.body_mut().with_config().limit(u64::MAX).read_to_string().map_err(|e| e.to_string())?;
+    let body =
+        response.body_mut().with_config().limit(u64::MAX).read_to_string().map_err(|e| e.to_string())?;
     Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), body })
 }
 
@@ -199,7 +213,8 @@ impl Service {
     }
 
     pub(crate) fn try_post(&self, path: &str, key: Option<&str>, body: &str) -> Result<Answer, String> {
-        let mut request = agent().post(format!("{}{path}", self.url)).header("Content-Type", "application/json");
+        let mut request =
+            agent().post(format!("{}{path}", self.url)).header("Content-Type", "application/json");
         if let Some(key) = key {
             request = request.header("Idempotency-Key", key);
         }
@@ -222,7 +237,7 @@ impl Service {
     }
 
     /// The job once `is` holds of it.
-    pub(crate) fn job_when(&self, id: &str, is: impl Fn(&Json) -> bool) -> Json {
+    pub(crate) fn job_when(&self, id: &str, mut is: impl FnMut(&Json) -> bool) -> Json {
         let mut job = Json::Null;
         until(&format!("job {id}"), || {
             job = self.job(id);

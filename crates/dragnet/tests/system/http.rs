@@ -43,7 +43,8 @@ fn the_same_key_is_the_same_job() {
     other["patterns"][0]["regex"] = json!("other");
     assert_eq!(post("k", &other.to_string()).status, 422);
     let twins: Vec<_> = std::thread::scope(|scope| {
-        let posts: Vec<_> = (0..8).map(|_| scope.spawn(|| post("twin", &pretty).json()["id"].clone())).collect();
+        let posts: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| post("twin", &pretty).json()["id"].clone())).collect();
         posts.into_iter().map(|post| post.join().unwrap()).collect()
     });
     assert!(twins.iter().all(|id| *id == twins[0]), "{twins:?}");
@@ -53,33 +54,68 @@ fn the_same_key_is_the_same_job() {
 fn what_is_wrong_is_a_problem_that_says_so() {
     let sandbox = Sandbox::new();
     let service = sandbox.serve();
-    let job = |patterns: serde_json::Value, dataset: &str| json!({ "patterns": patterns, "dataset": [dataset] }).to_string();
+    let job = |patterns: serde_json::Value, dataset: &str| {
+        json!({ "patterns": patterns, "dataset": [dataset] }).to_string()
+    };
     let good = json!([{ "name": "a", "regex": "x" }]);
     let table = [
         ("no JSON", "{".to_owned(), 400, ""),
         ("a broken pattern", job(json!([{ "name": "a", "regex": "x(" }]), "/tmp"), 400, "/patterns/0"),
-        ("too large when compiled", job(json!([{ "name": "a", "regex": r"\w{1000}{100}" }]), "/tmp"), 400, "/patterns/0"),
-        ("a name twice", job(json!([{ "name": "a", "regex": "x" }, { "name": "a", "regex": "y" }]), "/tmp"), 400, "/patterns/1"),
+        (
+            "too large when compiled",
+            job(json!([{ "name": "a", "regex": r"\w{1000}{100}" }]), "/tmp"),
+            400,
+            "/patterns/0",
+        ),
+        (
+            "a name twice",
+            job(json!([{ "name": "a", "regex": "x" }, { "name": "a", "regex": "y" }]), "/tmp"),
+            400,
+            "/patterns/1",
+        ),
         ("a bad name", job(json!([{ "name": "1", "regex": "x" }]), "/tmp"), 400, "/patterns/0"),
         ("a relative path", job(good.clone(), "tmp"), 400, "/dataset/0"),
         ("a scheme of another build", job(good.clone(), "s3://b/k"), 400, "/dataset/0"),
-        ("an unknown member", json!({ "patterns": good, "dataset": ["/tmp"], "colour": 1 }).to_string(), 400, ""),
-        ("no such engine", json!({ "patterns": good, "dataset": ["/tmp"], "engine": "spark" }).to_string(), 400, "/engine"),
+        (
+            "an unknown member",
+            json!({ "patterns": good, "dataset": ["/tmp"], "colour": 1 }).to_string(),
+            400,
+            "",
+        ),
+        (
+            "no such engine",
+            json!({ "patterns": good, "dataset": ["/tmp"], "engine": "spark" }).to_string(),
+            400,
+            "/engine",
+        ),
         ("too long", format!("{{\"x\":\"{}\"}}", "y".repeat(5 << 20)), 413, ""),
     ];
     for (name, body, status, pointer) in table {
         let answer = service.post("/v1/jobs", &body);
-        assert_eq!((answer.status, answer.header("content-type")), (status, "application/problem+json"), "{name}: {}", answer.body);
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (status, "application/problem+json"),
+            "{name}: {}",
+            answer.body
+        );
         let problem = answer.json();
         assert_eq!(problem["pointer"].as_str().unwrap_or(""), pointer, "{name}: {problem}");
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{name}: {problem}");
     }
     for path in ["/", "/v1/nothing", "/v1/jobs/none", "/v1/jobs/none/hits", "/v1/jobs/none/bill"] {
         let answer = service.get(path);
-        assert_eq!((answer.status, answer.header("content-type")), (404, "application/problem+json"), "{path}");
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (404, "application/problem+json"),
+            "{path}"
+        );
     }
     for path in ["/v1/jobs?limit=0", "/v1/jobs?limit=x", "/v1/jobs?status=nice"] {
-        assert_eq!((service.get(path).status, service.get(path).header("content-type")), (400, "application/problem+json"), "{path}");
+        assert_eq!(
+            (service.get(path).status, service.get(path).header("content-type")),
+            (400, "application/problem+json"),
+            "{path}"
+        );
     }
     let deleted = service.post("/v1/jobs/some/hits", "");
     assert_eq!((deleted.status, deleted.header("content-type")), (405, "application/problem+json"));
@@ -108,7 +144,10 @@ fn hits_are_paged_counted_and_redacted() {
         *by_host.entry(hit["url"].as_str().unwrap().split('/').nth(2).unwrap().to_owned()).or_default() += 1;
     }
     let most = by_host.values().max().unwrap();
-    assert_eq!((counts["counts"][0]["count"].as_u64(), counts["counts"].as_array().unwrap().len()), (Some(*most), 2));
+    assert_eq!(
+        (counts["counts"][0]["count"].as_u64(), counts["counts"].as_array().unwrap().len()),
+        (Some(*most), 2)
+    );
     let redacted = service.get(&format!("/v1/jobs/{id}/hits?redact=true&limit=1")).body;
     assert!(redacted.contains("need…sha256:") && !redacted.contains("needle-"), "{redacted}");
 }
@@ -123,7 +162,9 @@ fn lists_go_on_behind_a_cursor() {
     let (mut listed, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = service.get(&format!("/v1/jobs?limit=2{cursor}")).json();
-        listed.extend(page["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().to_owned()));
+        listed.extend(
+            page["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().to_owned()),
+        );
         let Some(next) = page["next"].as_str() else { break };
         cursor = format!("&cursor={next}");
     }

@@ -42,7 +42,8 @@ fn exit_codes_are_greps_with_one_more() {
 fn flags_say_what_is_searched_for() {
     let sandbox = Sandbox::new();
     let file = sandbox.write("a.txt", b"Needle needles a.b axb\n").display().to_string();
-    let patterns = sandbox.write("patterns", b"# a comment\nupper=Needle\nlower=needles\n").display().to_string();
+    let patterns =
+        sandbox.write("patterns", b"# a comment\nupper=Needle\nlower=needles\n").display().to_string();
     let table: [(&[&str], &[&str]); 6] = [
         (&["needle"], &["needle"]),
         (&["-i", "needle"], &["Needle", "needle"]),
@@ -81,7 +82,8 @@ fn every_client_command_has_json() {
     for command in commands {
         let output = sandbox.run(&[command, &["--json", "--server", &service.url]].concat());
         assert_eq!(code(&output), Some(0), "{command:?}: {}", text(&output.stderr));
-        let first = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<serde_json::Value>().next();
+        let first =
+            serde_json::Deserializer::from_slice(&output.stdout).into_iter::<serde_json::Value>().next();
         assert!(first.is_some_and(|value| value.is_ok_and(|value| value.is_object())), "{command:?}");
     }
 }
@@ -93,14 +95,25 @@ fn a_search_that_is_killed_goes_on_with_watch() {
     let expected = undisturbed(&spec(&data));
     let data = data.display().to_string();
     for signal in [Signal::KILL, Signal::INT] {
-        let mut search = sandbox.dragnet(&["search", "-e", "n=needle-[0-9]+", "--shard-bytes", "20000", "--mappers", "1", &data]);
+        let mut search = sandbox.dragnet(&[
+            "search",
+            "-e",
+            "n=needle-[0-9]+",
+            "--shard-bytes",
+            "20000",
+            "--mappers",
+            "1",
+            &data,
+        ]);
         let mut child = search.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let before = |sandbox: &Sandbox| match sandbox.state().join("dragnet.db").exists() {
             true => sandbox.db().query_row("select count(*) from settled", [], |row| row.get(0)).unwrap_or(0),
             false => 0i64,
         };
         let settled = before(&sandbox);
-        until("a settled shard, or the end", || before(&sandbox) > settled || child.try_wait().unwrap().is_some());
+        until("a settled shard, or the end", || {
+            before(&sandbox) > settled || child.try_wait().unwrap().is_some()
+        });
         let _ = kill_process(Pid::from_child(&child), signal);
         let ended = child.wait_with_output().unwrap();
         if signal == Signal::INT && ended.status.code() == Some(130) {
@@ -121,8 +134,13 @@ fn an_embedded_search_leaves_other_jobs_alone_and_names_them() {
     let submitted = sandbox.run(&["submit", "needle", &data]);
     let other = text(&submitted.stdout).trim().to_owned();
     let search = sandbox.run(&["search", "needle-1\\b", &data]);
-    assert!(text(&search.stderr).contains(&format!("unfinished: {other} (accepted)")), "{}", text(&search.stderr));
-    let job: serde_json::Value = serde_json::from_slice(&sandbox.run(&["status", "--json", &other]).stdout).unwrap();
+    assert!(
+        text(&search.stderr).contains(&format!("unfinished: {other} (accepted)")),
+        "{}",
+        text(&search.stderr)
+    );
+    let job: serde_json::Value =
+        serde_json::from_slice(&sandbox.run(&["status", "--json", &other]).stdout).unwrap();
     assert_eq!(job["status"], "accepted");
     assert_eq!(code(&sandbox.run(&["watch", "--quiet", &other])), Some(0));
 }

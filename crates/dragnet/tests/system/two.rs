@@ -31,7 +31,11 @@ fn a_paused_owner_that_wakes_up_changes_nothing() {
         assert_eq!(second.result(id), expected, "and has changed nothing");
     }
     assert_eq!(sandbox.count("select count(*) from ledger"), 11 * 3);
-    assert_eq!(sandbox.count("select count(*) from event where kind = 'monitor.sealed'"), 11, "each stage ended once");
+    assert_eq!(
+        sandbox.count("select count(*) from event where kind = 'monitor.sealed'"),
+        11,
+        "each stage ended once"
+    );
     assert_eq!(sandbox.count("select count(*) from event where kind = 'billing.metered'"), 11);
 }
 

@@ -23,6 +23,8 @@ use std::time::Duration;
 const ROUNDS_BY_SHARD: u32 = 3;
 /// Rounds in which a shard may fail before it is given up.
 const FAILED_ROUNDS_MAX: u32 = 2;
+/// How often the shard in which the limit on hits falls is tried.
+const RERUNS_MAX: u32 = 5;
 /// The time between two ticks while something changes, and the longest while nothing does.
 const TICK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 /// Shards that are settled in one transaction.
@@ -127,7 +129,7 @@ impl Controller for Monitoring {
         let observed = engine.observe(&claim.work.tenant, &round).await.map_err(engine_failed)?;
         let sight = self.look(claim, &job, &memo).await?;
         let plan = &sight.known.plan;
-        let counted = count(plan, &sight.chain);
+        let counted = count(plan, &job.output.uri(), &sight.chain);
 
         if memo.ends_by.is_none() {
             memo.ends_by = ends_by(claim, &counted);
@@ -232,7 +234,7 @@ struct Counted {
 
 /// Without a limit every anchored shard counts. With one they count in the dataset's order, up to the shard
 /// in which it falls; that one is run again with what is left, whatever it had found before.
-fn count(plan: &Plan, chain: &Chain) -> Counted {
+fn count(plan: &Plan, output: &str, chain: &Chain) -> Counted {
     let mut counted = Counted {
         settled: Vec::new(),
         missing: chain.missing.clone(),
@@ -252,7 +254,7 @@ fn count(plan: &Plan, chain: &Chain) -> Counted {
                         begin,
                         to_end: summary.to_end,
                         hits_max: Some(left),
-                        ..task(plan, chain, shard)
+                        ..plan.task(output, shard)
                     }];
                     counted.rerun = true;
                     return counted;
@@ -271,11 +273,6 @@ fn count(plan: &Plan, chain: &Chain) -> Counted {
         }
     }
     counted
-}
-
-fn task(plan: &Plan, chain: &Chain, shard: usize) -> Task {
-    let output = chain.missing.first().map(|task| task.output.clone()).unwrap_or_default();
-    plan.task(&output, shard)
 }
 
 impl Counted {
@@ -357,7 +354,16 @@ impl Monitoring {
             return Ok(again(memo, metrics, Duration::ZERO));
         }
         let mut tasks = counted.missing;
-        if !counted.rerun {
+        if let Some(task) = tasks.first().filter(|_| counted.rerun) {
+            let reruns = memo.failed_rounds.entry(task.shard).or_default();
+            *reruns += 1;
+            if *reruns > RERUNS_MAX {
+                return Err(Failure::Park(format!(
+                    "shard {}, in which the limit on hits falls, can't be run again",
+                    task.shard
+                )));
+            }
+        } else {
             for task in &mut tasks {
                 let Some(notes) = sight.notes.get(&task.shard) else { continue };
                 let failed = memo.failed_rounds.entry(task.shard).or_default();

@@ -112,10 +112,16 @@ fn connect(file: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
 const SCHEMA_VERSION: i64 = 1;
 
 fn migrate(connection: &mut Connection, tables: &str) -> Result<(), Error> {
+    let version_of = |connection: &Connection| -> Result<i64, Error> {
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(error)
+    };
+    if version_of(connection)? == SCHEMA_VERSION {
+        // Without a write: another process may stand still with the lock, and we can serve reads meanwhile.
+        return Ok(());
+    }
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(error)?;
-    let version: i64 =
-        transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(error)?;
+    let version = version_of(&transaction)?;
     match version {
         0 => {
             transaction.execute_batch(include_str!("schema.sql")).map_err(error)?;

@@ -228,8 +228,12 @@ fn put_off(tx: &Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Result<(),
 
 fn consume(tx: &Tx<'_>, work: &str, controller: &str) -> Result<(), Error> {
     let sql = "delete from delivery where work_id = ?1 and group_name = ?2 returning message_id";
-    let messages = reads::all(tx.connection, sql, [work, controller], |row| row.get::<_, i64>(0))?;
-    for message in messages {
+    drop_deliveries(tx, sql, [work, controller])
+}
+
+/// Deletes deliveries, and messages that no group waits for any more.
+fn drop_deliveries(tx: &Tx<'_>, sql: &str, values: impl Params) -> Result<(), Error> {
+    for message in reads::all(tx.connection, sql, values, |row| row.get::<_, i64>(0))? {
         let sql =
             "delete from message where id = ?1 and not exists (select 1 from delivery where message_id = ?1)";
         tx.execute(sql, [message])?;
@@ -344,10 +348,15 @@ fn step(tx: &mut Tx<'_>, of: &Fence, advance: &Advance, asked_more: bool) -> Res
     }
 }
 
-/// Leaves the row one delivery, due then: the claim's own, or a new one where it has been lost.
+/// Leaves the row one delivery, due then: one that it has, or a new one where all have been lost.
 fn look_again(tx: &mut Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Result<(), Error> {
-    let sql = "update delivery set due_ms = ?3, deliveries = 0 where work_id = ?1 and group_name = ?2";
-    if tx.execute(sql, params![work, controller, due_ms])? == 0 {
+    let sql = "select min(message_id) from delivery where work_id = ?1 and group_name = ?2";
+    if let Some(Some(kept)) = tx.one::<Option<i64>>(sql, [work, controller])? {
+        let sql = "delete from delivery where work_id = ?1 and group_name = ?2 and message_id > ?3 returning message_id";
+        drop_deliveries(tx, sql, params![work, controller, kept])?;
+        let sql = "update delivery set due_ms = ?3, deliveries = 0 where work_id = ?1 and group_name = ?2";
+        tx.execute(sql, params![work, controller, due_ms])?;
+    } else {
         let sql = "insert into message (topic, work_id, created_ms) values (?1, ?2, ?3) returning id";
         let id = tx.one::<i64>(sql, params![controller, work, tx.now])?.unwrap_or_default();
         let sql = "insert into delivery (group_name, message_id, work_id, due_ms) values (?1, ?2, ?3, ?4)";
