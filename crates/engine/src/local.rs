@@ -235,7 +235,7 @@ impl Driver {
             }
             if reported.elapsed() >= REPORT {
                 reported = Instant::now();
-                progress.into_report(&mut report, running.len());
+                progress.fill(&mut report, running.len());
                 let mut advance = Advance::to(Next::Stay);
                 advance.metrics = serde_json::to_value(&report).ok();
                 // Fenced means that another process runs this now: ours must end.
@@ -245,7 +245,7 @@ impl Driver {
                 }
             }
         }
-        progress.into_report(&mut report, 0);
+        progress.fill(&mut report, 0);
         report.ended = true;
         Ok(report)
     }
@@ -264,7 +264,7 @@ struct Progress {
 }
 
 impl Progress {
-    fn into_report(&self, report: &mut Report, running: usize) {
+    fn fill(&self, report: &mut Report, running: usize) {
         report.bytes_read = self.bytes_read.load(Ordering::Relaxed);
         report.tasks_done = self.tasks_done.load(Ordering::Relaxed);
         report.attempts_failed = self.attempts_failed.load(Ordering::Relaxed);

@@ -118,7 +118,11 @@ fn entry_paths(entry: &str, paths: &mut Vec<PathBuf>) -> Result<(), Error> {
         return glob_paths(entry, &path, paths);
     }
     let path = path.canonicalize().map_err(|_| Error::Missing(entry.to_owned()))?;
-    if path.is_dir() { walk(&path, &mut |file| paths.push(file)) } else { Ok(paths.push(path)) }
+    if path.is_dir() {
+        return walk(&path, &mut |file| paths.push(file));
+    }
+    paths.push(path);
+    Ok(())
 }
 
 fn glob_paths(entry: &str, path: &Path, paths: &mut Vec<PathBuf>) -> Result<(), Error> {

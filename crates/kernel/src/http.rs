@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn undoes_codings() {
-        let table: &[(&str, &str, &[u8], Option<&[u8]>)] = &[
+        type Row<'a> = (&'a str, &'a str, &'a [u8], Option<&'a [u8]>);
+        let table: &[Row<'_>] = &[
             (
                 "chunks with extension and trailer",
                 "chunked",

@@ -188,7 +188,7 @@ impl<'a> Records<'a> {
             if !self.frames.is_gzip() {
                 return Ok(None);
             }
-            return Ok(self.to_member_end(from)?.map(|end| Block {
+            return Ok(self.decode_to_member_end(from)?.map(|end| Block {
                 end,
                 next: end,
                 doubt: Some("no usable Content-Length: the record is taken to its member's end".into()),
@@ -253,7 +253,7 @@ impl<'a> Records<'a> {
                 }
             }
         }
-        Ok(self.to_member_end(end)?.map(|member_end| Block {
+        Ok(self.decode_to_member_end(end)?.map(|member_end| Block {
             end: trim_line_ends(&self.buf, from, member_end),
             next: member_end,
             doubt: Some(format!(
@@ -279,7 +279,7 @@ impl<'a> Records<'a> {
     }
 
     /// Decodes to the end of the member that holds the byte at `from`, or at the record limit.
-    fn to_member_end(&mut self, from: usize) -> Result<Option<usize>, Error> {
+    fn decode_to_member_end(&mut self, from: usize) -> Result<Option<usize>, Error> {
         loop {
             if let Some(next) = self.members.iter().map(|m| m.at).find(|at| *at > from as i64) {
                 return Ok(Some(next as usize));

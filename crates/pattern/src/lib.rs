@@ -42,7 +42,7 @@ mod store;
 mod worker;
 
 pub use controller::{Controller, Failure};
-pub use dependency::{Dependency, DependencyPolicy, full_jitter};
+pub use dependency::{Dependency, DependencyPolicy, Down, full_jitter};
 pub use error::Error;
 pub use machine::{Machine, Status, Step};
 pub use owner::{Owner, reap};

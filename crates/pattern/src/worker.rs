@@ -275,7 +275,7 @@ async fn step(worker: Arc<Worker>, controller: Arc<dyn Controller>, claim: Claim
     let fence = claim.fence.clone();
     worker.hand().insert(fence.clone());
     crash::point(controller.name(), "claimed");
-    let result = match controller.step(&*worker.store, &claim).await {
+    let result = match take_step(&worker, &controller, &claim).await {
         Ok(advance) => commit(&worker, &fence, advance).await,
         Err(failure) => give_up(&worker, &claim, failure).await,
     };
@@ -285,6 +285,28 @@ async fn step(worker: Arc<Worker>, controller: Arc<dyn Controller>, claim: Claim
     }
     worker.hand().remove(&fence);
     drop(held);
+}
+
+/// The controller's own part; a panic of it is its failure, and not the process's.
+async fn take_step(
+    worker: &Worker,
+    controller: &Arc<dyn Controller>,
+    claim: &Claim,
+) -> Result<Advance, Failure> {
+    let (store, controller, claim) = (worker.store.clone(), controller.clone(), claim.clone());
+    let task = tokio::spawn(async move { controller.step(&*store, &claim).await });
+    match task.await {
+        Ok(result) => result,
+        Err(e) if e.is_panic() => {
+            let panic = e.into_panic();
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(Failure::Failed(format!("it panicked: {}", text.unwrap_or("no message"))))
+        }
+        Err(_) => Err(Failure::Stopped),
+    }
 }
 
 async fn commit(worker: &Worker, fence: &Fence, advance: Advance) -> Result<(), Error> {

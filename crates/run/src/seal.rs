@@ -227,14 +227,14 @@ fn fill_up(plan: &Plan, chain: &Chain, gap: &Gap, of_objects: &mut [Covered]) {
     for (number, shard) in plan.shards.iter().enumerate() {
         let Shard::Bundle { first, count } = shard else { continue };
         let failed = matches!(chain.anchored.get(&number), Some(Anchored::Lost { .. }));
-        for place in *first..first + count {
-            if of_objects[place].seen {
+        for (place, covered) in of_objects.iter_mut().enumerate().skip(*first).take(*count) {
+            if covered.seen {
                 continue;
             }
             let reason = if failed { Reason::ShardFailed } else { gap.rest };
             let skip = named(Skip::new(0, plan.objects[place].size, reason), gap, number, Some(place));
-            of_objects[place].coverage.skip(skip);
-            of_objects[place].seen = true;
+            covered.coverage.skip(skip);
+            covered.seen = true;
         }
     }
     for (place, object) in plan.objects.iter().enumerate() {
@@ -258,9 +258,8 @@ fn fill_up(plan: &Plan, chain: &Chain, gap: &Gap, of_objects: &mut [Covered]) {
 
 /// The skip as the notes of failed attempts explain it.
 fn named(skip: Skip, gap: &Gap, shard: usize, object: Option<usize>) -> Skip {
-    let notes = gap.notes.get(&shard).into_iter().flatten();
-    match notes.filter(|note| object.is_none() || note.object.is_none() || note.object == object).next_back()
-    {
+    let mut notes = gap.notes.get(&shard).into_iter().flatten();
+    match notes.rfind(|note| object.is_none() || note.object.is_none() || note.object == object) {
         Some(note) => Skip {
             class: note.reason.class(),
             reason: note.reason,

@@ -2,6 +2,8 @@
 //!
 //! `cargo test --all-features`: the crash points are a feature.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 mod cap;
 #[cfg(feature = "crash-points")]
 mod crash;

@@ -184,7 +184,7 @@ impl Readers {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => connect(&self.file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(error)?,
+            None => connect(&self.file, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(error)?,
         };
         // One snapshot for all that the request reads.
         connection.execute_batch("begin").map_err(error)?;

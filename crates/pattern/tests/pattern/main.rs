@@ -1,0 +1,7 @@
+//! The pattern: its store, its workers, and the book's example.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod example;
+mod store;
+mod worker;

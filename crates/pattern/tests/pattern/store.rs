@@ -1,0 +1,382 @@
+//! What every store must do, written against the trait: a backend is a line at the end.
+
+use dragnet_pattern::*;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+pub(crate) const MACHINES: &[Machine] =
+    &[Machine { kind: "k", stages: &["first", "second"], required: &["left", "right"] }];
+const TABLES: &str = "create table effect (id text primary key, n integer not null) strict;";
+const LEASE: Duration = Duration::from_secs(60);
+const NOW: Duration = Duration::ZERO;
+
+/// A store that lives as long as its folder.
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+pub(crate) fn sqlite() -> Opened {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(&folder.path().join("store.db"), MACHINES, TABLES).unwrap();
+    Opened { store: Arc::new(store), folder }
+}
+
+pub(crate) fn request(key: Option<(&str, &str)>) -> Accept {
+    let key = key.map(|(key, fingerprint)| IdempotencyKey {
+        scope: "POST /".into(),
+        key: key.into(),
+        fingerprint: fingerprint.into(),
+    });
+    Accept {
+        tenant: "t".into(),
+        kind: "k".into(),
+        spec: json!({ "n": 1 }),
+        topic: "begin".into(),
+        key,
+        deadline: None,
+    }
+}
+
+fn by(owner: &str, lease: Duration) -> Claimant {
+    Claimant { owner: owner.into(), lease, only: None }
+}
+
+/// A store with the group `left`, and one accepted work.
+async fn one_work(store: &Arc<dyn Store>) -> String {
+    store.add_group("left", "begin", true).await.unwrap();
+    store.accept(request(None)).await.unwrap().work.id
+}
+
+async fn claim_one(store: &Arc<dyn Store>, group: &str, owner: &str) -> Claim {
+    let mut claims = store.claim(group, &by(owner, LEASE), 10).await.unwrap();
+    assert_eq!(claims.len(), 1, "{group} for {owner}");
+    claims.remove(0)
+}
+
+async fn none(store: &Arc<dyn Store>, group: &str) -> bool {
+    store.claim(group, &by("nobody", LEASE), 10).await.unwrap().is_empty()
+}
+
+async fn row(store: &Arc<dyn Store>, id: &str, controller: &str) -> (Work, Row) {
+    let (work, rows) = store.work("t", id).await.unwrap().unwrap();
+    (work, rows.into_iter().find(|row| row.controller == controller).unwrap())
+}
+
+async fn the_same_key_is_the_same_work(store: &Arc<dyn Store>) {
+    let first = store.accept(request(Some(("a", "1")))).await.unwrap();
+    let again = store.accept(request(Some(("a", "1")))).await.unwrap();
+    assert_eq!((first.work.id, first.replayed, again.replayed), (again.work.id, false, true));
+    assert!(matches!(store.accept(request(Some(("a", "2")))).await, Err(Error::KeyReused)));
+    let other = Accept { tenant: "u".into(), ..request(Some(("a", "2"))) };
+    assert!(!store.accept(other).await.unwrap().replayed, "a key is its tenant's");
+}
+
+async fn twins_are_one(store: &Arc<dyn Store>) {
+    let mut posts = JoinSet::new();
+    for _ in 0..32 {
+        let store = store.clone();
+        posts.spawn(async move { store.accept(request(Some(("twin", "1")))).await.unwrap().work.id });
+    }
+    let mut ids = posts.join_all().await;
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+}
+
+async fn every_group_gets_every_message_once(store: &Arc<dyn Store>) {
+    store.add_group("left", "begin", false).await.unwrap();
+    store.add_group("right", "begin", false).await.unwrap();
+    let id = store.accept(request(None)).await.unwrap().work.id;
+    for group in ["left", "right"] {
+        let claim = claim_one(store, group, "o").await;
+        assert_eq!(claim.work.id, id);
+        assert!(none(store, group).await, "a claimed message is out of sight");
+        store.advance(&claim.fence, Advance::to(Next::Done)).await.unwrap();
+        assert!(none(store, group).await, "a consumed message is gone");
+    }
+    assert!(store.groups().await.unwrap().iter().all(|group| group.waiting == 0));
+}
+
+async fn a_group_begins_where_it_is_told(store: &Arc<dyn Store>) {
+    store.add_group("left", "begin", false).await.unwrap();
+    store.accept(request(None)).await.unwrap();
+    store.add_group("now", "begin", false).await.unwrap();
+    store.add_group("right", "begin", true).await.unwrap();
+    assert!(none(store, "now").await);
+    assert!(!none(store, "right").await);
+    store.remove_group("right").await.unwrap();
+    let names: Vec<String> = store.groups().await.unwrap().into_iter().map(|group| group.name).collect();
+    assert_eq!(names, ["left", "now"]);
+}
+
+async fn a_newer_attempt_fences_the_older(store: &Arc<dyn Store>) {
+    let id = one_work(store).await;
+    let slow = store.claim("left", &by("slow", NOW), 1).await.unwrap().remove(0);
+    assert!(none(store, "left").await, "what was in hand is left to be tried alone");
+    let quick = store.claim_alone(&["left".into()], &by("quick", LEASE)).await.unwrap().unwrap();
+    assert!(quick.fence.attempt > slow.fence.attempt);
+    let writes = [
+        store.advance(&slow.fence, Advance::to(Next::Done)).await.map(drop),
+        store.advance(&slow.fence, Advance::to(Next::Stay)).await.map(drop),
+        store.release(&slow.fence, Release::Yield).await,
+        store.release(&slow.fence, Release::Park { reason: "x".into() }).await,
+    ];
+    for write in writes {
+        assert!(matches!(write, Err(Error::Fenced { .. })), "{write:?}");
+    }
+    assert_eq!(
+        store.renew(vec![slow.fence.clone(), quick.fence.clone()], LEASE).await.unwrap(),
+        [slow.fence]
+    );
+    store.advance(&quick.fence, Advance::to(Next::Done)).await.unwrap();
+    assert_eq!(row(store, &id, "left").await.1.step, Step::Done);
+}
+
+async fn a_step_is_written_whole_or_not_at_all(store: &Arc<dyn Store>) {
+    let id = one_work(store).await;
+    store.add_group("right", "next", false).await.unwrap();
+    let claim = claim_one(store, "left", "o").await;
+    let effect =
+        |n: i64| Statement::new("insert into effect (id, n) values (?1, ?2)", vec!["e".into(), n.into()]);
+    let mut step = Advance::to(Next::Done).publish("next").event("done", json!({}));
+    step.stage = Some("second");
+    step.side = vec![effect(1), effect(2)];
+    assert!(matches!(store.advance(&claim.fence, step.clone()).await, Err(Error::Refused(_))));
+    let (work, before) = row(store, &id, "left").await;
+    assert_eq!((work.stage.as_str(), work.events, before.step), ("first", 1, Step::Running));
+    assert!(none(store, "right").await);
+    assert!(store.query(Statement::new("select * from effect", vec![])).await.unwrap().is_empty());
+    step.side = vec![effect(1)];
+    store.advance(&claim.fence, step).await.unwrap();
+    let (work, after) = row(store, &id, "left").await;
+    assert_eq!((work.stage.as_str(), work.events, after.step), ("second", 2, Step::Done));
+    assert!(!none(store, "right").await);
+}
+
+async fn one_request_of_a_batch_fails_alone(store: &Arc<dyn Store>) {
+    one_work(store).await;
+    let claim = claim_one(store, "left", "o").await;
+    let broken = Advance { side: vec![Statement::new("nonsense", vec![])], ..Advance::to(Next::Stay) };
+    let mut all = JoinSet::new();
+    for n in 0..40 {
+        let (store, fence, broken) = (store.clone(), claim.fence.clone(), broken.clone());
+        all.spawn(async move {
+            match n % 2 {
+                0 => store.accept(request(None)).await.map(drop),
+                _ => store.advance(&fence, broken).await.map(drop),
+            }
+        });
+    }
+    let failed = all.join_all().await.into_iter().filter(Result::is_err).count();
+    assert_eq!(failed, 20);
+    assert_eq!(
+        store.works("t", Filter::default(), Page { limit: 100, after: None }).await.unwrap().len(),
+        21
+    );
+}
+
+async fn the_last_to_settle_ends_the_work(store: &Arc<dyn Store>) {
+    store.add_group("right", "begin", false).await.unwrap();
+    for order in [["left", "right"], ["right", "left"]] {
+        let id = one_work(store).await;
+        for (n, group) in order.into_iter().enumerate() {
+            let claim = claim_one(store, group, "o").await;
+            let mut settled = Advance::to(Next::Done);
+            settled.settled = true;
+            settled.outcome = (n == 0).then_some(Status::CompletedWithGaps);
+            assert_eq!(store.advance(&claim.fence, settled).await.unwrap(), n == 1);
+        }
+        let (work, _) = row(store, &id, "left").await;
+        assert_eq!(work.status, Status::CompletedWithGaps);
+        assert!(work.ended_ms.is_some());
+    }
+}
+
+async fn a_stage_only_advances(store: &Arc<dyn Store>) {
+    one_work(store).await;
+    let claim = claim_one(store, "left", "o").await;
+    let to = |stage| Advance { stage: Some(stage), ..Advance::to(Next::Stay) };
+    store.advance(&claim.fence, to("second")).await.unwrap();
+    for stage in ["first", "third"] {
+        assert!(matches!(store.advance(&claim.fence, to(stage)).await, Err(Error::Transition(_))), "{stage}");
+    }
+}
+
+async fn what_comes_while_a_row_runs_is_not_lost(store: &Arc<dyn Store>) {
+    let id = one_work(store).await;
+    for next in [Next::Idle, Next::Done, Next::Again(LEASE)] {
+        let claim = claim_one(store, "left", "o").await;
+        store.send(&id, "begin").await.unwrap();
+        store.advance(&claim.fence, Advance::to(next)).await.unwrap();
+        assert_eq!(row(store, &id, "left").await.1.step, Step::Waiting, "{next:?}");
+    }
+    let claim = claim_one(store, "left", "o").await;
+    store.advance(&claim.fence, Advance::to(Next::Idle)).await.unwrap();
+    assert!(none(store, "left").await);
+    store.nudge(&id, "left").await.unwrap();
+    assert!(none(store, "left").await, "a nudge wakes what waits, not what is idle");
+    store.send(&id, "begin").await.unwrap();
+    assert!(!none(store, "left").await);
+}
+
+async fn failures_park_and_a_redrive_goes_on(store: &Arc<dyn Store>) {
+    let id = one_work(store).await;
+    let failed = || Release::Failed { reason: "broken".into(), after: NOW, failures_max: 3 };
+    for failures in 1..=3 {
+        let claim = claim_one(store, "left", "o").await;
+        store.release(&claim.fence, failed()).await.unwrap();
+        assert_eq!(row(store, &id, "left").await.1.failures, failures);
+    }
+    let (work, parked) = row(store, &id, "left").await;
+    assert_eq!(
+        (work.status, parked.step, parked.error.as_deref()),
+        (Status::Parked, Step::Parked, Some("broken"))
+    );
+    assert_eq!(store.sweep().await.unwrap(), 0, "the sweeper leaves it alone");
+    store.send(&id, "begin").await.unwrap();
+    assert!(none(store, "left").await, "and so do messages");
+    let redriven = store.redrive("t", &id).await.unwrap();
+    assert_eq!((redriven.status, redriven.stage.as_str()), (Status::Running, "first"));
+    assert_eq!(claim_one(store, "left", "o").await.row.failures, 0);
+}
+
+async fn waiting_for_a_dependency_is_no_failure(store: &Arc<dyn Store>) {
+    let id = one_work(store).await;
+    for tries in 1..=20 {
+        let claim = claim_one(store, "left", "o").await;
+        let wait = Release::Wait { dependency: "d".into(), reason: "refused".into(), after: NOW };
+        store.release(&claim.fence, wait).await.unwrap();
+        let (_, row) = row(store, &id, "left").await;
+        assert_eq!(
+            (row.tries, row.failures, row.waiting_for.as_deref(), row.step),
+            (tries, 0, Some("d"), Step::Waiting)
+        );
+    }
+    let claim = claim_one(store, "left", "o").await;
+    assert!(claim.waiting_since_ms.is_some());
+    let wait = Release::Wait { dependency: "d".into(), reason: "refused".into(), after: LEASE };
+    store.release(&claim.fence, wait).await.unwrap();
+    assert!(none(store, "left").await);
+    store.wake("d").await.unwrap();
+    assert_eq!(claim_one(store, "left", "o").await.work.id, id, "it is back, and all that waited is due");
+}
+
+async fn a_cancel_is_seen_by_whoever_owns(store: &Arc<dyn Store>) {
+    let id = one_work(store).await;
+    let claim = claim_one(store, "left", "o").await;
+    store.release(&claim.fence, Release::Park { reason: "stuck".into() }).await.unwrap();
+    let work = store.cancel("t", &id).await.unwrap();
+    assert!(work.cancel && work.status == Status::Running);
+    assert!(claim_one(store, "left", "o").await.work.cancel);
+    assert!(matches!(store.cancel("u", &id).await, Err(Error::NoSuchWork(_))), "another tenant's");
+}
+
+async fn a_lost_message_is_sent_again(store: &Arc<dyn Store>) {
+    let id = one_work(store).await;
+    let other = store.accept(request(None)).await.unwrap().work.id;
+    let claims = store.claim("left", &by("o", LEASE), 1).await.unwrap();
+    let lose = vec![Statement::new("delete from delivery", vec![])];
+    store.advance(&claims[0].fence, Advance { side: lose, ..Advance::to(Next::Stay) }).await.unwrap();
+    assert!(none(store, "left").await);
+    assert_eq!(store.sweep().await.unwrap(), 1, "what is claimed is in hand");
+    let found = claim_one(store, "left", "o").await.work.id;
+    assert!([id, other].contains(&found) && found != claims[0].work.id);
+}
+
+async fn a_dead_process_frees_what_it_held(store: &Arc<dyn Store>) {
+    let id = one_work(store).await;
+    claim_one(store, "left", "dead").await;
+    assert_eq!(store.free("dead").await.unwrap(), 1);
+    assert_eq!(store.free("dead").await.unwrap(), 0);
+    assert!(none(store, "left").await, "it may have been what killed the process");
+    for crashes in 0..4 {
+        let alone = store.claim_alone(&["left".into()], &by("dead", LEASE)).await.unwrap().unwrap();
+        assert_eq!((alone.work.id.as_str(), alone.row.failures), (id.as_str(), crashes));
+        store.free("dead").await.unwrap();
+    }
+    store.claim_alone(&["left".into()], &by("dead", LEASE)).await.unwrap().unwrap();
+    store.free("dead").await.unwrap();
+    assert_eq!(row(store, &id, "left").await.0.status, Status::Parked, "each time alone: it is poison");
+}
+
+async fn a_claimant_of_one_work_leaves_others(store: &Arc<dyn Store>) {
+    let first = one_work(store).await;
+    let second = store.accept(request(None)).await.unwrap().work.id;
+    let only = Claimant { only: Some(second.clone()), ..by("o", LEASE) };
+    let claims = store.claim("left", &only, 10).await.unwrap();
+    assert_eq!(claims.iter().map(|claim| claim.work.id.as_str()).collect::<Vec<_>>(), [second.as_str()]);
+    assert_eq!(claim_one(store, "left", "o").await.work.id, first);
+}
+
+async fn works_are_listed_newest_first(store: &Arc<dyn Store>) {
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(store.accept(request(None)).await.unwrap().work.id);
+    }
+    ids.reverse();
+    let page = store.works("t", Filter::default(), Page { limit: 2, after: Some(&ids[1]) }).await.unwrap();
+    assert_eq!(page.iter().map(|work| &work.id).collect::<Vec<_>>(), [&ids[2], &ids[3]]);
+    let none = store
+        .works("t", Filter { status: Some(Status::Parked) }, Page { limit: 9, after: None })
+        .await
+        .unwrap();
+    assert!(none.is_empty());
+    assert!(store.works("u", Filter::default(), Page { limit: 9, after: None }).await.unwrap().is_empty());
+}
+
+/// The CHECKs of the tables say what the machine says, for every status with and without an end.
+async fn the_tables_know_the_machine(store: &Arc<dyn Store>) {
+    one_work(store).await;
+    let claim = claim_one(store, "left", "o").await;
+    let names =
+        Status::ALL.map(|status| (status.name(), Some(status))).into_iter().chain([("nonsense", None)]);
+    for (name, status) in names {
+        for ended in [None, Some(1)] {
+            let sql =
+                "update work set status = ?1, outcome = case when ?2 is not null then ?1 end, ended_ms = ?2";
+            let undo =
+                Statement::new("update work set status = 'running', outcome = null, ended_ms = null", vec![]);
+            let side = vec![Statement::new(sql, vec![name.into(), ended.into()]), undo];
+            let allowed =
+                store.advance(&claim.fence, Advance { side, ..Advance::to(Next::Stay) }).await.is_ok();
+            let declared = status.is_some_and(|status| status.is_terminal() == ended.is_some());
+            assert_eq!(allowed, declared, "{name}, ended {ended:?}");
+        }
+    }
+}
+
+/// A test for each backend and requirement.
+macro_rules! suite {
+    ($backend:ident: $($name:ident)*) => {
+        mod $backend {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let opened = super::$backend();
+                super::$name(&opened.store).await;
+            })*
+        }
+    };
+}
+
+suite! { sqlite:
+    the_same_key_is_the_same_work
+    twins_are_one
+    every_group_gets_every_message_once
+    a_group_begins_where_it_is_told
+    a_newer_attempt_fences_the_older
+    a_step_is_written_whole_or_not_at_all
+    one_request_of_a_batch_fails_alone
+    the_last_to_settle_ends_the_work
+    a_stage_only_advances
+    what_comes_while_a_row_runs_is_not_lost
+    failures_park_and_a_redrive_goes_on
+    waiting_for_a_dependency_is_no_failure
+    a_cancel_is_seen_by_whoever_owns
+    a_lost_message_is_sent_again
+    a_dead_process_frees_what_it_held
+    a_claimant_of_one_work_leaves_others
+    works_are_listed_newest_first
+    the_tables_know_the_machine
+}
