@@ -10,6 +10,7 @@ mod crash;
 mod faults;
 mod harness;
 mod http;
+mod oracle;
 mod search;
 mod soak;
 mod two;

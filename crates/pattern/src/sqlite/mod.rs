@@ -105,6 +105,10 @@ fn connect(file: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // A savepoint journals the pages that it may have to take back: in memory, not in a file.
+    connection.pragma_update(None, "temp_store", "memory")?;
+    // Plans don't depend on what is bound: else statements are compiled again for new values.
+    connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
 }
 
@@ -224,7 +228,9 @@ impl rusqlite::types::FromSql for Value {
 impl Store for Sqlite {
     async fn accept(&self, accept: Accept) -> Result<Accepted, Error> {
         let machine = verbs::machine(self.machines, &accept.kind)?;
-        self.write(move |tx| verbs::accept(tx, machine, accept)).await
+        let work = verbs::begun(machine, &accept);
+        let spec = work.spec.to_string();
+        self.write(move |tx| verbs::accept(tx, work, &spec, accept)).await
     }
 
     async fn claim(&self, controller: &str, by: &Claimant, most: usize) -> Result<Vec<Claim>, Error> {

@@ -43,38 +43,34 @@ pub(super) fn machine(machines: &'static [Machine], kind: &str) -> Result<&'stat
         .ok_or_else(|| Error::Transition(format!("no machine for the kind `{kind}`")))
 }
 
-pub(super) fn accept(tx: &mut Tx<'_>, machine: &Machine, accept: Accept) -> Result<Accepted, Error> {
-    if let Some(key) = &accept.key {
-        let sql = "select work_id from idempotency_key where tenant = ?1 and scope = ?2 and key = ?3";
-        if let Some(id) = tx.one::<String>(sql, params![accept.tenant, key.scope, key.key])? {
-            let sql = "select fingerprint from idempotency_key where tenant = ?1 and scope = ?2 and key = ?3";
-            let fingerprint = tx.one::<String>(sql, params![accept.tenant, key.scope, key.key])?;
-            if fingerprint.as_deref() != Some(&key.fingerprint) {
-                return Err(Error::KeyReused);
-            }
-            let work = work_of_tenant(tx.connection, &accept.tenant, &id)?;
-            return Ok(Accepted { work, replayed: true });
-        }
-    }
-    let work = Work {
+/// A work as it begins, made before the writer is asked for its time; `created_ms` is the writer's.
+pub(super) fn begun(machine: &Machine, accept: &Accept) -> Work {
+    Work {
         id: uuid::Uuid::now_v7().to_string(),
-        tenant: accept.tenant,
-        kind: accept.kind,
-        spec: accept.spec,
+        tenant: accept.tenant.clone(),
+        kind: accept.kind.clone(),
+        spec: accept.spec.clone(),
         stage: machine.stages.first().copied().unwrap_or_default().to_owned(),
         status: Status::Accepted,
         outcome: None,
         error: None,
         cancel: false,
-        created_ms: tx.now,
+        created_ms: 0,
         started_ms: None,
         ended_ms: None,
-        deadline_ms: accept.deadline.map(|after| tx.now.saturating_add(ms(after))),
+        deadline_ms: None,
         events: 1,
-    };
-    let sql = "insert into work (id, tenant, kind, spec, stage, status, created_ms, deadline_ms) \
-               values (?1, ?2, ?3, ?4, ?5, 'accepted', ?6, ?7)";
-    let spec = work.spec.to_string();
+    }
+}
+
+pub(super) fn accept(tx: &mut Tx<'_>, work: Work, spec: &str, accept: Accept) -> Result<Accepted, Error> {
+    if let Some(work) = accepted_before(tx, &accept)? {
+        return Ok(Accepted { work, replayed: true });
+    }
+    let deadline_ms = accept.deadline.map(|after| tx.now.saturating_add(ms(after)));
+    let work = Work { created_ms: tx.now, deadline_ms, ..work };
+    let sql = "insert into work (id, tenant, kind, spec, stage, status, created_ms, deadline_ms, events) \
+               values (?1, ?2, ?3, ?4, ?5, 'accepted', ?6, ?7, 1)";
     tx.execute(sql, params![work.id, work.tenant, work.kind, spec, work.stage, tx.now, work.deadline_ms])?;
     if let Some(key) = &accept.key {
         let sql = "insert into idempotency_key (tenant, scope, key, fingerprint, work_id, created_ms) \
@@ -82,9 +78,24 @@ pub(super) fn accept(tx: &mut Tx<'_>, machine: &Machine, accept: Accept) -> Resu
         tx.execute(sql, params![work.tenant, key.scope, key.key, key.fingerprint, work.id, tx.now])?;
     }
     publish(tx, &work.id, &Publish { topic: accept.topic, after: Duration::ZERO })?;
-    let accepted = Event { seq: 0, at_ms: 0, kind: "accepted".into(), data: serde_json::json!({}) };
-    tx.event(&work.id, &accepted)?;
+    let sql = "insert into event (work_id, seq, at_ms, kind, data) values (?1, 1, ?2, 'accepted', '{}')";
+    tx.execute(sql, params![work.id, tx.now])?;
     Ok(Accepted { work, replayed: false })
+}
+
+/// The work that the same request has made before.
+fn accepted_before(tx: &Tx<'_>, accept: &Accept) -> Result<Option<Work>, Error> {
+    let Some(key) = &accept.key else { return Ok(None) };
+    let sql =
+        "select work_id, fingerprint from idempotency_key where tenant = ?1 and scope = ?2 and key = ?3";
+    let found = reads::all(tx.connection, sql, params![accept.tenant, key.scope, key.key], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+    })?;
+    match found.first() {
+        None => Ok(None),
+        Some((_, fingerprint)) if *fingerprint != key.fingerprint => Err(Error::KeyReused),
+        Some((id, _)) => work_of_tenant(tx.connection, &accept.tenant, id).map(Some),
+    }
 }
 
 /// One message to every group of the topic, and in each group's row the note that something was asked.
@@ -94,8 +105,9 @@ fn publish(tx: &mut Tx<'_>, work: &str, message: &Publish) -> Result<(), Error> 
     if groups.is_empty() {
         return Ok(());
     }
-    let sql = "insert into message (topic, work_id, created_ms) values (?1, ?2, ?3) returning id";
-    let id = tx.one::<i64>(sql, params![message.topic, work, tx.now])?.unwrap_or_default();
+    let sql = "insert into message (topic, work_id, created_ms) values (?1, ?2, ?3)";
+    tx.execute(sql, params![message.topic, work, tx.now])?;
+    let id = tx.connection.last_insert_rowid();
     for group in groups {
         deliver(tx, id, work, &group, tx.now.saturating_add(ms(message.after)))?;
     }

@@ -104,21 +104,22 @@ fn commit(
     batch: &mut [Box<dyn Request>],
     woken: &mut BTreeSet<String>,
 ) -> Result<(), Error> {
-    let mut transaction =
+    let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(super::error)?;
     let now = super::now_ms(&transaction)?;
     for request in batch {
-        let savepoint = transaction.savepoint().map_err(super::error)?;
-        let mut tx = Tx { connection: &savepoint, now, woken: BTreeSet::new() };
+        // By cached statements: rusqlite's own savepoints are compiled anew each time, and that is a tenth
+        // of a submission.
+        let run = |sql| transaction.prepare_cached(sql).and_then(|mut s| s.execute([])).map_err(super::error);
+        run("savepoint request")?;
+        let mut tx = Tx { connection: &transaction, now, woken: BTreeSet::new() };
         match request.run(&mut tx) {
-            Ok(()) => {
-                woken.append(&mut tx.woken);
-                savepoint.commit().map_err(super::error)?;
-            }
-            // Dropping the savepoint rolls this request back and leaves the others.
+            Ok(()) => woken.append(&mut tx.woken),
             Err(Error::Unavailable(reason)) => return Err(Error::Unavailable(reason)),
-            Err(_) => drop(savepoint),
+            // This request is taken back, and the others stay.
+            Err(_) => drop(run("rollback to request")?),
         }
+        run("release request")?;
     }
     transaction.commit().map_err(super::error)
 }

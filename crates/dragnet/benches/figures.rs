@@ -1,0 +1,488 @@
+//! The figures that we publish, each a ratio against the bare thing, measured side by side in one run:
+//!
+//! ```text
+//! cargo bench -p dragnet -- tiny                 # a tiny job, from post to finished
+//! cargo bench -p dragnet -- submissions          # durable submissions against a bare group-commit loop
+//! cargo bench -p dragnet -- memory               # the service with 10,000 jobs, a mapper over a corpus
+//! cargo bench -p dragnet -- throughput CORPUS    # a job against the bare mapper on the same shards
+//! ```
+//!
+//! `bench/corpus.sh ROOT` makes the corpus; CORPUS is `ROOT/corpus/warc`. Without one, `memory` uses pages
+//! that it makes itself.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark that can't go on stops")]
+
+use dragnet_job::{KIND, MACHINES, TABLES, topic};
+use dragnet_pattern::{Accept, IdempotencyKey, Sqlite, Store};
+use serde_json::{Value as Json, json};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+const DRAGNET: &str = env!("CARGO_BIN_EXE_dragnet");
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["tiny"] => tiny(),
+        ["submissions"] => submissions(),
+        ["memory", corpus @ ..] => memory(corpus.first().map(Path::new)),
+        ["throughput", corpus] => throughput(Path::new(corpus)),
+        _ => println!("name a figure: tiny, submissions, memory or throughput CORPUS"),
+    }
+}
+
+/// Commits of 4 kB that this disk makes durable in a second, right now.
+fn fdatasync_rate(folder: &Path) -> u64 {
+    let mut file = std::fs::File::create(folder.join("fdatasync")).unwrap();
+    let begun = Instant::now();
+    let mut n = 0;
+    while begun.elapsed() < Duration::from_secs(1) {
+        file.write_all(&[0; 4096]).unwrap();
+        file.sync_data().unwrap();
+        n += 1;
+    }
+    n
+}
+
+fn percentile(sorted: &[Duration], share: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+struct Service {
+    child: Child,
+    url: String,
+    agent: ureq::Agent,
+}
+
+impl Service {
+    fn start(state: &Path) -> Service {
+        let mut command = Command::new(DRAGNET);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--state"]).arg(state).env("DRAGNET_LOG", "warn");
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let url =
+            lines.find_map(|line| line.unwrap().strip_prefix("listening on ").map(str::to_owned)).unwrap();
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("{line}")));
+        Service { child, url, agent: ureq::Agent::config_builder().build().into() }
+    }
+
+    fn submit(&self, spec: &Json) -> String {
+        let request =
+            self.agent.post(format!("{}/v1/jobs", self.url)).header("Content-Type", "application/json");
+        let body = request.send(spec.to_string()).unwrap().body_mut().read_to_string().unwrap();
+        serde_json::from_str::<Json>(&body).unwrap()["id"].as_str().unwrap().to_owned()
+    }
+
+    fn job(&self, id: &str) -> Json {
+        let body =
+            self.agent.get(format!("{}/v1/jobs/{id}", self.url)).call().unwrap().body_mut().read_to_string();
+        serde_json::from_str(&body.unwrap()).unwrap()
+    }
+
+    fn end_of(&self, id: &str, pause: Duration) -> Json {
+        loop {
+            let job = self.job(id);
+            if job["ended"].is_string() {
+                return job;
+            }
+            std::thread::sleep(pause);
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The most memory that a process has had resident, in MiB.
+fn peak_mib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+}
+
+fn tiny() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.txt");
+    std::fs::write(&file, "a needle in a haystack\n".repeat(4500)).unwrap();
+    let spec = json!({ "patterns": [{ "name": "m", "regex": "needle in" }], "dataset": [file], "limits": { "hits": 10 } });
+    let service = Service::start(&folder.path().join("state"));
+    let mut times: Vec<Duration> = Vec::new();
+    for n in 0..220 {
+        let begun = Instant::now();
+        let id = service.submit(&spec);
+        service.end_of(&id, Duration::from_micros(200));
+        if n >= 20 {
+            times.push(begun.elapsed());
+        }
+    }
+    times.sort();
+    println!(
+        "tiny job (100 kB), post to finished: p50 {:.1} ms, p99 {:.1} ms; fdatasync {}/s",
+        percentile(&times, 0.5),
+        percentile(&times, 0.99),
+        fdatasync_rate(folder.path())
+    );
+}
+
+/// One second counts; clients of both loops wait for their own commit.
+const CLIENTS: usize = 64;
+const SECONDS: u64 = 3;
+
+fn accept(key: u64) -> Accept {
+    Accept {
+        tenant: "default".into(),
+        kind: KIND.into(),
+        spec: json!({ "patterns": [{ "name": "m", "regex": "x".repeat(600) }], "dataset": ["/data"] }),
+        topic: topic::LAUNCH.into(),
+        key: Some(IdempotencyKey {
+            scope: "POST /v1/jobs".into(),
+            key: key.to_string(),
+            fingerprint: "f".repeat(64),
+        }),
+        deadline: None,
+    }
+}
+
+fn submissions() {
+    let (mut ours, mut bare, mut sync) = (Vec::new(), Vec::new(), Vec::new());
+    let mut worst = Vec::new();
+    for _ in 0..3 {
+        let folder = tempfile::tempdir().unwrap();
+        sync.push(fdatasync_rate(folder.path()) as f64);
+        bare.push(bare_submissions(&folder.path().join("bare.db")));
+        let (rate, p99) = our_submissions(&folder.path().join("ours.db"));
+        ours.push(rate);
+        worst.push(p99);
+    }
+    let (ours, bare) = (median(ours), median(bare));
+    println!(
+        "durable submissions, {CLIENTS} clients: {ours:.0}/s (p99 {:.1} ms), bare group commit {bare:.0}/s, ratio {:.2}; fdatasync {:.0}/s",
+        median(worst),
+        ours / bare,
+        median(sync)
+    );
+    let folder = tempfile::tempdir().unwrap();
+    println!("over HTTP, {CLIENTS} clients: {:.0}/s", http_submissions(&folder.path().join("state")));
+}
+
+fn our_submissions(file: &Path) -> (f64, f64) {
+    let store: Arc<dyn Store> = Arc::new(Sqlite::open(file, MACHINES, TABLES).unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        store.add_group("launch", topic::LAUNCH, true).await.unwrap();
+        let (next, until) = (Arc::new(AtomicU64::new(0)), Instant::now() + Duration::from_secs(SECONDS));
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let (store, next) = (store.clone(), next.clone());
+                tokio::spawn(async move {
+                    let mut times = Vec::new();
+                    while Instant::now() < until {
+                        let begun = Instant::now();
+                        store.accept(accept(next.fetch_add(1, Ordering::Relaxed))).await.unwrap();
+                        times.push(begun.elapsed());
+                    }
+                    times
+                })
+            })
+            .collect();
+        let mut times = Vec::new();
+        for client in clients {
+            times.extend(client.await.unwrap());
+        }
+        times.sort();
+        (times.len() as f64 / SECONDS as f64, percentile(&times, 0.99))
+    })
+}
+
+/// The same rows by the plainest loop there is: one connection, what has gathered in one transaction.
+fn bare_submissions(file: &Path) -> f64 {
+    drop(Sqlite::open(file, MACHINES, TABLES).unwrap());
+    let (queue, requests) = mpsc::channel::<(Accept, tokio::sync::oneshot::Sender<()>)>();
+    let path = file.to_owned();
+    let writer = std::thread::spawn(move || bare_writer(&path, &requests));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let n = runtime.block_on(async {
+        let (next, until) = (Arc::new(AtomicU64::new(0)), Instant::now() + Duration::from_secs(SECONDS));
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let (queue, next) = (queue.clone(), next.clone());
+                tokio::spawn(async move {
+                    let mut n = 0u64;
+                    while Instant::now() < until {
+                        let (done, answer) = tokio::sync::oneshot::channel();
+                        queue.send((accept(next.fetch_add(1, Ordering::Relaxed)), done)).unwrap();
+                        answer.await.unwrap();
+                        n += 1;
+                    }
+                    n
+                })
+            })
+            .collect();
+        let mut n = 0;
+        for client in clients {
+            n += client.await.unwrap();
+        }
+        n
+    });
+    drop(queue);
+    writer.join().unwrap();
+    n as f64 / SECONDS as f64
+}
+
+fn bare_writer(file: &Path, requests: &mpsc::Receiver<(Accept, tokio::sync::oneshot::Sender<()>)>) {
+    let mut db = rusqlite::Connection::open(file).unwrap();
+    db.execute_batch("pragma journal_mode = wal; pragma synchronous = full").unwrap();
+    while let Ok(first) = requests.recv() {
+        let batch: Vec<_> = std::iter::once(first).chain(requests.try_iter()).collect();
+        let transaction = db.transaction().unwrap();
+        let mut answers = Vec::with_capacity(batch.len());
+        for (accept, done) in batch {
+            let id = uuid::Uuid::now_v7().to_string();
+            let run = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
+                transaction.prepare_cached(sql).unwrap().execute(values).unwrap();
+            };
+            run(
+                "insert into work (id, tenant, kind, spec, stage, status, created_ms, events) values (?1, ?2, ?3, ?4, 'launch', 'accepted', 1, 1)",
+                &[&id, &accept.tenant, &accept.kind, &accept.spec.to_string()],
+            );
+            let key = accept.key.unwrap();
+            run(
+                "insert into idempotency_key (tenant, scope, key, fingerprint, work_id, created_ms) values (?1, ?2, ?3, ?4, ?5, 1)",
+                &[&accept.tenant, &key.scope, &key.key, &key.fingerprint, &id],
+            );
+            run("insert into message (topic, work_id, created_ms) values ('launch', ?1, 1)", &[&id]);
+            let message = transaction.last_insert_rowid();
+            run(
+                "insert into delivery (group_name, message_id, work_id, due_ms) values ('launch', ?1, ?2, 1)",
+                &[&message, &id],
+            );
+            run(
+                "insert into controller (work_id, name, step, due_ms) values (?1, 'launch', 'waiting', 1)",
+                &[&id],
+            );
+            run(
+                "insert into event (work_id, seq, at_ms, kind, data) values (?1, 1, 1, 'accepted', '{}')",
+                &[&id],
+            );
+            answers.push(done);
+        }
+        transaction.commit().unwrap();
+        for done in answers {
+            let _ = done.send(());
+        }
+    }
+}
+
+/// Through `serve`, whose controllers are at work on what came before: the dataset does not exist, so each
+/// job ends soon.
+fn http_submissions(state: &Path) -> f64 {
+    let service = Service::start(state);
+    let stop = AtomicBool::new(false);
+    let accepted = AtomicU64::new(0);
+    let body =
+        json!({ "patterns": [{ "name": "m", "regex": "x" }], "dataset": ["/nothing/here"] }).to_string();
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let agent: ureq::Agent = ureq::Agent::config_builder().build().into();
+                while !stop.load(Ordering::Relaxed) {
+                    let request = agent
+                        .post(format!("{}/v1/jobs", service.url))
+                        .header("Content-Type", "application/json");
+                    let mut answer = request.send(&body).unwrap();
+                    assert_eq!(answer.status(), 202);
+                    answer.body_mut().read_to_string().unwrap();
+                    accepted.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_secs(SECONDS));
+        stop.store(true, Ordering::Relaxed);
+    });
+    accepted.load(Ordering::Relaxed) as f64 / SECONDS as f64
+}
+
+fn memory(corpus: Option<&Path>) {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    std::fs::create_dir_all(&state).unwrap();
+    let store: Arc<dyn Store> = Arc::new(Sqlite::open(&state.join("dragnet.db"), MACHINES, TABLES).unwrap());
+    let file = folder.path().join("a.txt");
+    std::fs::write(&file, "a needle\n").unwrap();
+    let output = format!("file://{}", state.join("output").display());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        store.add_group("launch", topic::LAUNCH, true).await.unwrap();
+        for n in 0..10_000 {
+            let spec = json!({ "patterns": [{ "name": "m", "regex": "needle" }], "dataset": [file], "output": output });
+            store.accept(Accept { spec, ..accept(n) }).await.unwrap();
+        }
+    });
+    let service = Service::start(&state);
+    std::thread::sleep(Duration::from_secs(20));
+    println!(
+        "service with 10,000 jobs in the store, at work on them: {:.0} MiB at most",
+        peak_mib(service.child.id())
+    );
+    drop(service);
+    if let Some(corpus) = corpus {
+        let (output, shards) = plan(folder.path(), corpus, 1);
+        let mut mapper = BareMapper::start();
+        for shard in 0..shards.min(8) {
+            mapper.run(&output, shard);
+        }
+        println!(
+            "a mapper over {} shards of the corpus: {:.0} MiB at most",
+            shards.min(8),
+            peak_mib(mapper.child.id())
+        );
+    }
+}
+
+/// A mapper that nobody but this benchmark drives.
+struct BareMapper {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl BareMapper {
+    fn start() -> BareMapper {
+        let mut command = Command::new(DRAGNET);
+        command
+            .args(["map", "--lifeline"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        BareMapper { child, stdin, stdout: BufReader::new(stdout).lines() }
+    }
+
+    fn run(&mut self, output: &str, shard: usize) {
+        writeln!(self.stdin, "{}", json!({ "output": output, "shard": shard })).unwrap();
+        let answer = self.stdout.next().unwrap().unwrap();
+        assert!(answer.contains("committed"), "{answer}");
+    }
+}
+
+impl Drop for BareMapper {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const PATTERN: &str = "XKCD-needle-[0-9a-f]+";
+
+fn spec(files: &[PathBuf]) -> Json {
+    json!({ "patterns": [{ "name": "m", "regex": PATTERN }], "dataset": files })
+}
+
+/// The corpus some times over, by links, as one object is read once however often it is named.
+fn copies(folder: &Path, corpus: &Path, times: usize) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for n in 0..times {
+        for entry in std::fs::read_dir(corpus).unwrap() {
+            let from = entry.unwrap().path();
+            let to = from.with_file_name(format!(".{n}-{}", from.file_name().unwrap().to_string_lossy()));
+            let to = folder.join(to.file_name().unwrap());
+            if std::fs::hard_link(&from, &to).is_err() {
+                std::fs::copy(&from, &to).unwrap();
+            }
+            files.push(to);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// A plan over the corpus, as Launch writes it, in a folder where nobody else works.
+fn plan(folder: &Path, corpus: &Path, times: usize) -> (String, usize) {
+    let state = folder.join("planner");
+    let files = copies(folder, corpus, times);
+    let service = Service::start(&state);
+    let id = service.submit(&spec(&files));
+    let written = state.join("output/default").join(&id).join("plan.json");
+    while !written.exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(service);
+    bare_folder(folder, &written)
+}
+
+fn bare_folder(folder: &Path, plan: &Path) -> (String, usize) {
+    let bare = folder.join(format!("bare-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir_all(&bare).unwrap();
+    std::fs::copy(plan, bare.join("plan.json")).unwrap();
+    let plan: Json = serde_json::from_slice(&std::fs::read(plan).unwrap()).unwrap();
+    (format!("file://{}", bare.display()), plan["shards"].as_array().unwrap().len())
+}
+
+fn throughput(corpus: &Path) {
+    const TIMES: usize = 10;
+    let cores = std::thread::available_parallelism().unwrap().get();
+    // Beside the corpus, so that links can be made.
+    let folder = tempfile::tempdir_in(corpus.parent().unwrap()).unwrap();
+    let files = copies(folder.path(), corpus, TIMES);
+    let bytes: u64 = files.iter().map(|file| file.metadata().unwrap().len()).sum();
+    let state = folder.path().join("state");
+    let (mut jobs, mut bares) = (Vec::new(), Vec::new());
+    for round in 0..3 {
+        let service = Service::start(&state);
+        let begun = Instant::now();
+        let id = service.submit(&spec(&files));
+        let job = service.end_of(&id, Duration::from_millis(20));
+        let took = begun.elapsed().as_secs_f64();
+        assert_eq!(job["status"], "completed", "{job}");
+        drop(service);
+        let (output, shards) =
+            bare_folder(folder.path(), &state.join("output/default").join(&id).join("plan.json"));
+        let bare = bare_mappers(&output, shards, cores);
+        println!("round {}: job {took:.2} s, bare mappers {bare:.2} s, ratio {:.3}", round + 1, bare / took);
+        jobs.push(took);
+        bares.push(bare);
+    }
+    let (job, bare) = (median(jobs), median(bares));
+    println!(
+        "{:.1} GB in {} objects, {cores} mappers: job {job:.2} s, bare mappers {bare:.2} s, ratio {:.3}; {:.0} MB/s stored",
+        bytes as f64 / 1e9,
+        files.len(),
+        bare / job,
+        bytes as f64 / 1e6 / job
+    );
+}
+
+/// As many mappers as cores, each taking the next shard when it is done with one.
+fn bare_mappers(output: &str, shards: usize, cores: usize) -> f64 {
+    let next = AtomicU64::new(0);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                let mut mapper = BareMapper::start();
+                loop {
+                    let shard = next.fetch_add(1, Ordering::Relaxed) as usize;
+                    if shard >= shards {
+                        return;
+                    }
+                    mapper.run(output, shard);
+                }
+            });
+        }
+    });
+    begun.elapsed().as_secs_f64()
+}
