@@ -86,7 +86,7 @@ impl Engine for Local {
     }
 
     async fn stop(&self, round: &Round) -> Result<(), Error> {
-        round.output.put(&round.stop_mark(), b"")?;
+        round.output.mark(&round.stop_mark())?;
         self.pool.stopped.notify_waiters();
         Ok(())
     }

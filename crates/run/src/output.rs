@@ -177,7 +177,19 @@ impl Output {
     /// # Errors
     /// [`Error::Output`].
     pub fn close(&self) -> Result<(), Error> {
-        self.put(CLOSED, b"").map(drop)
+        self.mark(CLOSED)
+    }
+
+    /// Leaves a mark for mappers that live now. It need not survive a power cut, as they don't.
+    ///
+    /// # Errors
+    /// [`Error::Output`].
+    pub fn mark(&self, name: &str) -> Result<(), Error> {
+        let path = self.path(name);
+        let failed = |e| wrong("write", &path, e);
+        make_folder(path.parent().unwrap_or(&self.root)).map_err(failed)?;
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        file.map(drop).map_err(failed)
     }
 
     /// Whether the run is over.
@@ -253,9 +265,13 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    // The folder's own name must survive as well.
-    folder.parent().map_or(Ok(()), sync_folder)
+    let parent = folder.parent().unwrap_or(Path::new("/"));
+    make_folder(parent)?;
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
+        // The folder's own name must survive as well.
+        _ => sync_folder(parent),
+    }
 }
 
 fn sync_folder(folder: &Path) -> std::io::Result<()> {

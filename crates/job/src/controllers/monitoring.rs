@@ -411,10 +411,12 @@ impl Monitoring {
         counted: Counted,
         memo: Memo,
     ) -> Result<Advance, Failure> {
-        // Why it ends is decided and committed before the seal says so.
-        let mut advance = Advance::to(Next::Stay);
-        advance.memo = serde_json::to_value(&memo).ok();
-        store.advance(&claim.fence, advance).await?;
+        if memo.ends_by.is_some() {
+            // Why it ends before its time is decided and committed before the seal says so.
+            let mut advance = Advance::to(Next::Stay);
+            advance.memo = serde_json::to_value(&memo).ok();
+            store.advance(&claim.fence, advance).await?;
+        }
         let counts: BTreeSet<usize> = counted.settled.iter().map(|(shard, _)| *shard).collect();
         let Sight { known, mut chain, notes } = sight;
         // Behind a limit nothing counts, also where it was read.
