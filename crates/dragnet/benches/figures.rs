@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench -p dragnet -- tiny                 # a tiny job, from post to finished
 //! cargo bench -p dragnet -- submissions          # durable submissions against a bare group-commit loop
+//! cargo bench -p dragnet -- recovery             # from kill -9 and restart to going on
 //! cargo bench -p dragnet -- memory               # the service with 10,000 jobs, a mapper over a corpus
 //! cargo bench -p dragnet -- throughput CORPUS    # a job against the bare mapper on the same shards
 //! ```
@@ -29,9 +30,10 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["tiny"] => tiny(),
         ["submissions"] => submissions(),
+        ["recovery"] => recovery(),
         ["memory", corpus @ ..] => memory(corpus.first().map(Path::new)),
         ["throughput", corpus] => throughput(Path::new(corpus)),
-        _ => println!("name a figure: tiny, submissions, memory or throughput CORPUS"),
+        _ => println!("name a figure: tiny, submissions, recovery, memory or throughput CORPUS"),
     }
 }
 
@@ -315,6 +317,54 @@ fn http_submissions(state: &Path) -> f64 {
     accepted.load(Ordering::Relaxed) as f64 / SECONDS as f64
 }
 
+/// Kills a service at work again and again; from the restart's "listening on" to the first new claim of the
+/// run that was under way.
+fn recovery() {
+    let folder = tempfile::tempdir().unwrap();
+    for n in 0..400 {
+        std::fs::write(folder.path().join(format!("{n}.txt")), "a needle in a haystack\n".repeat(40_000))
+            .unwrap();
+    }
+    let state = folder.path().join("state");
+    let spec = json!({
+        "patterns": [{ "name": "m", "regex": r"\w+ [a-z]{9}ack" }],
+        "dataset": [format!("{}/*.txt", folder.path().display())],
+        "shard_bytes": 1_000_000,
+    });
+    let mut service = Service::start(&state);
+    let mut id = service.submit(&spec);
+    let attempt = |service: &Service, id: &str| {
+        service.job(id)["controllers"]["local"]["attempt"].as_i64().unwrap_or(0)
+    };
+    let mut times = Vec::new();
+    while times.len() < 50 {
+        while service.job(&id)["controllers"]["local"]["status"] != "running" {
+            if service.job(&id)["ended"].is_string() {
+                id = service.submit(&spec);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20 + times.len() as u64 * 7 % 150));
+        let before = attempt(&service, &id);
+        if service.job(&id)["controllers"]["local"]["status"] != "running" {
+            continue;
+        }
+        drop(service);
+        service = Service::start(&state);
+        let begun = Instant::now();
+        while attempt(&service, &id) == before {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    println!(
+        "from kill -9 and restart to going on: p50 {:.0} ms, p99 {:.0} ms over {} kills",
+        percentile(&times, 0.5),
+        percentile(&times, 0.99),
+        times.len()
+    );
+}
+
 fn memory(corpus: Option<&Path>) {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
@@ -445,7 +495,7 @@ fn throughput(corpus: &Path) {
         let service = Service::start(&state);
         let begun = Instant::now();
         let id = service.submit(&spec(&files));
-        let job = service.end_of(&id, Duration::from_millis(20));
+        let job = service.end_of(&id, Duration::from_millis(250));
         let took = begun.elapsed().as_secs_f64();
         assert_eq!(job["status"], "completed", "{job}");
         drop(service);

@@ -1,5 +1,6 @@
 //! The environment: the one place that reads it.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 /// What the environment says.
@@ -42,6 +43,7 @@ impl Settings {
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
             .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal())
             .init();
     }
 }
