@@ -82,7 +82,7 @@ impl From<Error> for Problem {
                 "The idempotency key was used for another request",
                 "send a new Idempotency-Key, or the same body as before",
             ),
-            Error::Unavailable(reason) => {
+            Error::Unavailable(reason) | Error::Unregistered(reason) => {
                 tracing::warn!(reason, "the store is not available");
                 let detail = "the store can't be reached or written now; nothing of this request was done";
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available now", detail)

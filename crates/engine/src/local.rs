@@ -7,7 +7,7 @@ use crate::process::{Mapper, MapperCommand};
 use crate::{Engine, Error, Observed, Round};
 use async_trait::async_trait;
 use dragnet_kernel::coverage::Reason;
-use dragnet_pattern::{Advance, Claim, Controller, Failure, Next, Store, crash};
+use dragnet_pattern::{Advance, Claim, Controller, Failure, Next, Step, Store, crash};
 use dragnet_run::{FailureNote, Outcome, Output, Task};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -75,10 +75,13 @@ impl Engine for Local {
     async fn observe(&self, tenant: &str, round: &Round) -> Result<Observed, Error> {
         let rows = self.store.work(tenant, &round.run).await?.map(|(_, rows)| rows).unwrap_or_default();
         let row = rows.into_iter().find(|row| row.controller == NAME);
+        // A parked row runs nothing, and a stopped round has nothing left to run.
+        let parked = row.as_ref().is_some_and(|row| row.step == Step::Parked);
+        let stopped = parked && round.output.path(&round.stop_mark()).exists();
         let report: Report = row.and_then(|row| serde_json::from_value(row.metrics).ok()).unwrap_or_default();
         let this = report.round == round.number;
         Ok(Observed {
-            ended: this && report.ended || report.round > round.number,
+            ended: stopped || this && report.ended || report.round > round.number,
             bytes_read: report.bytes_read,
             running: if this { report.running } else { 0 },
             attempts_failed: report.attempts_failed,
@@ -162,7 +165,10 @@ impl Controller for Driver {
     }
 
     async fn step(&self, store: &dyn Store, claim: &Claim) -> Result<Advance, Failure> {
-        let failed = |e: dragnet_run::Error| Failure::Failed(e.to_string());
+        if claim.work.outcome.is_some() {
+            // The run was sealed: a word that comes late starts nothing.
+            return Ok(Advance::to(Next::Idle));
+        }
         let output = match claim.work.spec.get("output").and_then(|uri| uri.as_str()) {
             Some(uri) => Output::at(uri).map_err(failed)?.of_job(&claim.work.tenant, &claim.work.id),
             None => return Err(Failure::Park("the job has no output".into())),
@@ -195,7 +201,6 @@ impl Driver {
         round: &Round,
         mut report: Report,
     ) -> Result<Report, Failure> {
-        let failed = |e: dragnet_run::Error| Failure::Failed(e.to_string());
         let text = round.output.read(&round.tasks()).map_err(failed)?.unwrap_or_default();
         let tasks = tasks_of(&text).map_err(|e| Failure::Failed(format!("`{}`: {e}", round.tasks())))?;
         report.tasks = tasks.len() as u64;
@@ -215,8 +220,8 @@ impl Driver {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stopped| *stopped) => return Err(Failure::Stopped),
-                Some(ended) = running.join_next() => if let Ok(Err(reason)) = ended {
-                    return Err(Failure::Failed(reason));
+                Some(ended) = running.join_next() => if let Ok(Err(e)) = ended {
+                    return Err(failed(e));
                 },
                 slot = self.pool.slots.clone().acquire_owned(), if !tasks.is_empty() => {
                     let (Ok(slot), Some(task)) = (slot, tasks.pop_front()) else { break };
@@ -272,12 +277,29 @@ impl Progress {
     }
 }
 
+/// An output that can't be written now is a dependency that is down, and not the job's failure.
+fn failed(e: dragnet_run::Error) -> Failure {
+    match e {
+        dragnet_run::Error::Output { .. } => Failure::Down {
+            dependency: "output".into(),
+            reason: e.to_string(),
+            after: Duration::from_secs(1),
+        },
+        other => Failure::Failed(other.to_string()),
+    }
+}
+
 fn tasks_of(text: &[u8]) -> Result<Vec<Task>, serde_json::Error> {
     text.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice).collect()
 }
 
 /// All attempts of one task. An error is the engine's own: the task's failure is a note in the output.
-async fn run_task(pool: &Pool, output: &Output, task: &Task, progress: &Progress) -> Result<(), String> {
+async fn run_task(
+    pool: &Pool,
+    output: &Output,
+    task: &Task,
+    progress: &Progress,
+) -> Result<(), dragnet_run::Error> {
     for attempt in 1..=pool.policy.attempts_max {
         if progress.closed.load(Ordering::Relaxed) {
             return Ok(());
@@ -290,6 +312,10 @@ async fn run_task(pool: &Pool, output: &Output, task: &Task, progress: &Progress
             Ok(Outcome::Closed) => {
                 progress.closed.store(true, Ordering::Relaxed);
                 return Ok(());
+            }
+            Ok(Outcome::Blocked { path, reason }) => {
+                let source = std::io::Error::other(reason);
+                return Err(dragnet_run::Error::Output { action: "write", path, source });
             }
             Ok(Outcome::Failed(note)) => {
                 tracing::warn!(
@@ -308,7 +334,7 @@ async fn run_task(pool: &Pool, output: &Output, task: &Task, progress: &Progress
                         reason: Reason::ShardFailed,
                         detail: reason,
                     };
-                    output.put_json(&FailureNote::name(task.shard), &note).map_err(|e| e.to_string())?;
+                    output.put_json(&FailureNote::name(task.shard), &note)?;
                 }
             }
         }

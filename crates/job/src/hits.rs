@@ -8,7 +8,7 @@ use dragnet_pattern::{Statement, Store};
 use dragnet_run::{CommitRecord, Output, Sealed};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
 
 /// In which order hits are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,16 +90,17 @@ pub enum Error {
     Part(#[from] std::io::Error),
 }
 
-/// Where a reader of hits stands: which record, and how many of its lines it has had.
+/// Where a reader of hits stands: which record, and how many bytes of its lines it has had, so that a page
+/// deep in a large part is found by a seek.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cursor {
     record: u64,
-    line: u64,
+    byte: u64,
 }
 
 impl std::fmt::Display for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.record, self.line)
+        write!(f, "{}.{}", self.record, self.byte)
     }
 }
 
@@ -108,8 +109,8 @@ impl std::str::FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Cursor, Error> {
         let parts = text.split_once('.').and_then(|(r, l)| Some((r.parse().ok()?, l.parse().ok()?)));
-        let (record, line) = parts.ok_or_else(|| Error::Cursor(text.to_owned()))?;
-        Ok(Cursor { record, line })
+        let (record, byte) = parts.ok_or_else(|| Error::Cursor(text.to_owned()))?;
+        Ok(Cursor { record, byte })
     }
 }
 
@@ -166,19 +167,13 @@ pub async fn page(
             return Ok(page);
         }
         for name in names {
-            let skip = page.end.line;
-            let mut taken = 0;
             let mut more = false;
-            each_line(output, &name, &mut |n, line| {
-                if n < skip {
-                    return Ok(true);
-                }
+            let read = each_line(output, &name, page.end.byte, &mut |line| {
                 if left == 0 {
                     more = true;
                     return Ok(false);
                 }
                 left -= 1;
-                taken += 1;
                 if redacted {
                     page.lines.push_str(&redact(line))
                 } else {
@@ -188,11 +183,11 @@ pub async fn page(
                 Ok(true)
             })?;
             if more {
-                page.end.line = skip + taken;
+                page.end.byte += read;
                 page.next = Some(page.end);
                 return Ok(page);
             }
-            page.end = Cursor { record: page.end.record + 1, line: 0 };
+            page.end = Cursor { record: page.end.record + 1, byte: 0 };
         }
     }
 }
@@ -218,7 +213,7 @@ pub async fn count(
         }
         from += names.len() as u64;
         for name in names {
-            each_line(output, &name, &mut |_, line| {
+            each_line(output, &name, 0, &mut |line| {
                 let hit: Hit = serde_json::from_str(line)?;
                 let key = by.key(&hit);
                 let key = if redacted && by == CountBy::Match { veil(&key) } else { key };
@@ -233,30 +228,36 @@ pub async fn count(
     Ok(counts)
 }
 
-/// Calls `take` with each line of a record's hits until it says no.
+/// Calls `take` with each line of a record's hits from a byte on, until it says no. Returns how many bytes of
+/// lines were taken. Blocks on the disk, and lets the runtime know.
 fn each_line(
     output: &Output,
     name: &str,
-    take: &mut dyn FnMut(u64, &str) -> std::io::Result<bool>,
-) -> Result<(), Error> {
-    let Some(record) = output.read_json::<CommitRecord>(name)? else { return Ok(()) };
-    let mut n = 0;
-    for totals in &record.searches {
-        let inline = totals.inline.lines().map(|line| Ok(line.to_owned()));
-        let lines: Box<dyn Iterator<Item = std::io::Result<String>>> = match &totals.part {
-            None => Box::new(inline),
+    from: u64,
+    take: &mut dyn FnMut(&str) -> std::io::Result<bool>,
+) -> Result<u64, Error> {
+    tokio::task::block_in_place(|| {
+        let Some(record) = output.read_json::<CommitRecord>(name)? else { return Ok(0) };
+        // A run serves one search today.
+        let Some(totals) = record.searches.first() else { return Ok(0) };
+        let mut lines: Box<dyn BufRead> = match &totals.part {
+            None => Box::new(totals.inline.as_bytes().get(from as usize..).unwrap_or_default()),
             Some(part) => {
-                Box::new(BufReader::with_capacity(256 << 10, std::fs::File::open(output.path(part))?).lines())
+                let mut file = std::fs::File::open(output.path(part))?;
+                file.seek(SeekFrom::Start(from))?;
+                Box::new(BufReader::with_capacity(256 << 10, file))
             }
         };
-        for line in lines {
-            if !take(n, &line?)? {
-                return Ok(());
+        let (mut taken, mut line) = (0, String::new());
+        loop {
+            line.clear();
+            let read = lines.read_line(&mut line)? as u64;
+            if read == 0 || !take(line.trim_end_matches('\n'))? {
+                return Ok(taken);
             }
-            n += 1;
+            taken += read;
         }
-    }
-    Ok(())
+    })
 }
 
 /// The hit without what it matched: a hash and the first 4 characters stand in its place.

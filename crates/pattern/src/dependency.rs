@@ -88,15 +88,17 @@ impl Dependency {
         call: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Down> {
         self.admit(tries)?;
+        let mut unanswered = Unanswered(Some(self));
         let reason = match tokio::time::timeout(self.policy.timeout, call).await {
             Ok(Ok(answer)) => {
+                unanswered.0 = None;
                 self.succeeded();
                 return Ok(answer);
             }
             Ok(Err(e)) => e.to_string(),
             Err(_) => format!("no answer in {} ms", self.policy.timeout.as_millis()),
         };
-        self.failed();
+        drop(unanswered);
         Err(self.down(reason, full_jitter(self.policy.backoff, tries)))
     }
 
@@ -152,6 +154,18 @@ impl Dependency {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A call that has not succeeded: a failure when it is dropped, however that comes, so that a probe that
+/// panics does not hold the breaker open for ever.
+struct Unanswered<'a>(Option<&'a Dependency>);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(dependency) = self.0 {
+            dependency.failed();
+        }
     }
 }
 

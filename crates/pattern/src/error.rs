@@ -25,6 +25,9 @@ pub enum Error {
     /// The store can't be reached or written now; nothing of the request was done.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// Nobody has registered for the topic yet, so the request would wait for nobody; nothing of it was done.
+    #[error("nobody has registered for the topic `{0}` yet")]
+    Unregistered(String),
     /// The store refused the request: a broken statement or a violated constraint.
     #[error("the store refused: {0}")]
     Refused(String),
@@ -36,6 +39,6 @@ pub enum Error {
 impl Error {
     /// Whether the same request may succeed later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Error::Unavailable(_))
+        matches!(self, Error::Unavailable(_) | Error::Unregistered(_))
     }
 }

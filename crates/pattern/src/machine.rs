@@ -99,7 +99,10 @@ impl Status {
             (Status::Parked, Verb::Claim) => Some(Status::Parked),
             (Status::Accepted | Status::Running | Status::Parked, Verb::Park) => Some(Status::Parked),
             (Status::Parked, Verb::Redrive) => Some(Status::Running),
-            (Status::Running, Verb::Settle(outcome)) if outcome.is_terminal() => Some(outcome),
+            // What is parked beside those that must settle does not keep a work from its end.
+            (Status::Running | Status::Parked, Verb::Settle(outcome)) if outcome.is_terminal() => {
+                Some(outcome)
+            }
             // What runs after the end, such as a second sweep, changes nothing of the work.
             (terminal, Verb::Claim | Verb::Park | Verb::Redrive) if terminal.is_terminal() => Some(terminal),
             _ => None,
@@ -174,7 +177,7 @@ mod tests {
         let table = [
             (Accepted, [Some(Running), Some(Parked), None, None, None]),
             (Running, [Some(Running), Some(Parked), None, Some(Completed), None]),
-            (Parked, [Some(Parked), Some(Parked), Some(Running), None, None]),
+            (Parked, [Some(Parked), Some(Parked), Some(Running), Some(Completed), None]),
             (Completed, [Some(Completed), Some(Completed), Some(Completed), None, None]),
             (
                 CompletedWithGaps,

@@ -4,13 +4,13 @@
 use crate::{Error, Store};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// This process, from its start to its end.
+/// This process, from its start to its end. Its lock's file stays behind: whoever finds it without a lock
+/// frees what it still held, also after a graceful stop that ran out of time.
 #[derive(Debug)]
 pub struct Owner {
     id: String,
-    path: PathBuf,
     // Held for as long as the process lives.
     _lock: File,
 }
@@ -31,19 +31,12 @@ impl Owner {
         let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&hidden).map_err(open)?;
         lock.lock().map_err(open)?;
         std::fs::rename(&hidden, &path).map_err(open)?;
-        Ok(Owner { id, path, _lock: lock })
+        Ok(Owner { id, _lock: lock })
     }
 
     /// The random name.
     pub fn id(&self) -> &str {
         &self.id
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        // A file that stays behind is found dead and removed by the next reaper.
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 

@@ -117,6 +117,9 @@ pub struct Claimant {
     pub lease: Duration,
     /// The one work that is claimed, where others are left to others.
     pub only: Option<String>,
+    /// Whether what was in hand at a crash is claimed like anything else: by controllers that can't have
+    /// been what crashed.
+    pub takes_suspects: bool,
 }
 
 /// A request to be logged.
@@ -379,7 +382,8 @@ pub trait Store: Send + Sync {
     /// Logs a request: work, idempotency key, message and event.
     ///
     /// # Errors
-    /// [`Error::KeyReused`] when the key names another request.
+    /// [`Error::KeyReused`] when the key names another request, [`Error::Unregistered`] when nobody has
+    /// registered for the topic yet: the request would be lost.
     async fn accept(&self, accept: Accept) -> Result<Accepted, Error>;
 
     /// Claims up to `most` rows of a controller that are due. What was in hand at a crash is left to

@@ -76,7 +76,8 @@ impl Worker {
         only: Option<String>,
     ) -> Result<Worker, Error> {
         let owner = Owner::new(locks)?;
-        let claimant = Claimant { owner: owner.id().to_owned(), lease: policy.lease, only };
+        let claimant =
+            Claimant { owner: owner.id().to_owned(), lease: policy.lease, only, takes_suspects: false };
         Ok(Worker {
             store,
             policy,
@@ -182,7 +183,8 @@ async fn suspects(
     controllers: Vec<Arc<dyn Controller>>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let names: Vec<String> = controllers.iter().map(|c| c.name().to_owned()).collect();
+    let can_crash = controllers.iter().filter(|c| c.can_crash());
+    let names: Vec<String> = can_crash.map(|c| c.name().to_owned()).collect();
     let mut pause = Duration::ZERO;
     while !rest(pause, &mut stop).await {
         pause = worker.policy.poll;
@@ -192,15 +194,8 @@ async fn suspects(
                     continue;
                 };
                 worker.hand().insert(claim.fence.clone());
-                let alone = controller.can_crash();
-                let guard = if alone { Some(worker.gate.clone().write_owned().await) } else { None };
-                let held = guard.map_or(Held::Nothing, Held::Alone);
-                let step = step(worker.clone(), controller.clone(), claim, held);
-                if alone {
-                    step.await
-                } else {
-                    drop(tokio::spawn(step))
-                }
+                let held = Held::Alone(worker.gate.clone().write_owned().await);
+                step(worker.clone(), controller.clone(), claim, held).await;
                 pause = Duration::ZERO;
             }
             Ok(None) => {}
@@ -216,8 +211,14 @@ enum Held {
     Alone(#[allow(dead_code, reason = "held for its drop")] OwnedRwLockWriteGuard<()>),
 }
 
+/// Steps at once of a controller that only watches other processes.
+const WATCHED_AT_ONCE: usize = 4096;
+
 async fn drive(worker: Arc<Worker>, controller: Arc<dyn Controller>, mut stop: watch::Receiver<bool>) {
-    let slots = Arc::new(Semaphore::new(worker.policy.at_once));
+    let can_crash = controller.can_crash();
+    // A step that only watches other processes may be long, and must not keep others from theirs.
+    let slots = Arc::new(Semaphore::new(if can_crash { worker.policy.at_once } else { WATCHED_AT_ONCE }));
+    let claimant = Claimant { takes_suspects: !can_crash, ..worker.claimant.clone() };
     let signal = worker.store.signal(controller.name());
     let mut steps = JoinSet::new();
     loop {
@@ -225,6 +226,7 @@ async fn drive(worker: Arc<Worker>, controller: Arc<dyn Controller>, mut stop: w
         let free = slots.available_permits();
         let wait = match worker.store.next_due(controller.name(), worker.claimant.only.as_deref()).await {
             Ok(Some(due)) if due <= 0 && free > 0 => Duration::ZERO,
+            Ok(Some(_)) if free == 0 => worker.policy.poll,
             Ok(Some(due)) => Duration::from_millis(due.max(1) as u64).min(worker.policy.poll),
             Ok(None) => worker.policy.poll,
             Err(e) => {
@@ -242,7 +244,7 @@ async fn drive(worker: Arc<Worker>, controller: Arc<dyn Controller>, mut stop: w
         if *stop.borrow() {
             break;
         }
-        let claimed = worker.store.claim(controller.name(), &worker.claimant, free).await;
+        let claimed = worker.store.claim(controller.name(), &claimant, free.min(worker.policy.at_once)).await;
         let claims = match claimed {
             Ok(claims) => claims,
             Err(e) => {
@@ -253,9 +255,11 @@ async fn drive(worker: Arc<Worker>, controller: Arc<dyn Controller>, mut stop: w
                 continue;
             }
         };
+        // All of them are renewed from now on, also while they wait for their turn.
+        worker.hand().extend(claims.iter().map(|claim| claim.fence.clone()));
         for claim in claims {
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
-            let held = match controller.can_crash() {
+            let held = match can_crash {
                 true => Held::Shared { _guard: worker.gate.clone().read_owned().await },
                 false => Held::Nothing,
             };
@@ -309,27 +313,37 @@ async fn take_step(
     }
 }
 
-async fn commit(worker: &Worker, fence: &Fence, advance: Advance) -> Result<(), Error> {
-    crash::point(&fence.controller, "before_commit");
-    debug_assert!(advance.next != Next::Stay, "a step ends its claim");
+/// Writes until it is written, as long as only the store's state of the moment is against it.
+async fn persist<T, F: Future<Output = Result<T, Error>>>(
+    worker: &Worker,
+    write: impl Fn() -> F,
+) -> Result<T, Error> {
     let mut tries = 0;
     loop {
-        match worker.store.advance(fence, advance.clone()).await {
+        match write().await {
             Err(e) if e.is_transient() && tries < 10 => {
                 tokio::time::sleep(full_jitter(worker.policy.backoff, tries)).await;
                 tries += 1;
             }
-            Err(Error::Refused(reason) | Error::Transition(reason)) => {
-                // A step that can't be committed is the controller's failure, not its process's.
-                let after = full_jitter(worker.policy.backoff, 3);
-                let failures_max = worker.policy.failures_max;
-                return worker.store.release(fence, Release::Failed { reason, after, failures_max }).await;
-            }
-            Err(e) => return Err(e),
-            Ok(_) => {
-                crash::point(&fence.controller, "after_commit");
-                return Ok(());
-            }
+            other => return other,
+        }
+    }
+}
+
+async fn commit(worker: &Worker, fence: &Fence, advance: Advance) -> Result<(), Error> {
+    crash::point(&fence.controller, "before_commit");
+    debug_assert!(advance.next != Next::Stay, "a step ends its claim");
+    match persist(worker, || worker.store.advance(fence, advance.clone())).await {
+        Err(Error::Refused(reason) | Error::Transition(reason)) => {
+            // A step that can't be committed is the controller's failure, not its process's.
+            let after = full_jitter(worker.policy.backoff, 3);
+            let release = Release::Failed { reason, after, failures_max: worker.policy.failures_max };
+            persist(worker, || worker.store.release(fence, release.clone())).await
+        }
+        Err(e) => Err(e),
+        Ok(_) => {
+            crash::point(&fence.controller, "after_commit");
+            Ok(())
         }
     }
 }
@@ -338,7 +352,7 @@ async fn give_up(worker: &Worker, claim: &Claim, failure: Failure) -> Result<(),
     let fence = &claim.fence;
     let release = match failure {
         Failure::Store(e @ Error::Fenced { .. }) => return Err(e),
-        Failure::Store(e) => Release::Wait {
+        Failure::Store(e) if e.is_transient() => Release::Wait {
             dependency: "store".into(),
             reason: e.to_string(),
             after: full_jitter(worker.policy.backoff, claim.row.tries.clamp(0, 20) as u32),
@@ -363,7 +377,8 @@ async fn give_up(worker: &Worker, claim: &Claim, failure: Failure) -> Result<(),
         }
         Failure::Park(reason) => Release::Park { reason },
         Failure::Stopped => Release::Yield,
-        Failure::Failed(reason) => {
+        Failure::Failed(_) | Failure::Store(_) => {
+            let reason = failure.to_string();
             tracing::warn!(
                 work = fence.work,
                 controller = fence.controller,
@@ -375,5 +390,5 @@ async fn give_up(worker: &Worker, claim: &Claim, failure: Failure) -> Result<(),
             Release::Failed { reason, after, failures_max: worker.policy.failures_max }
         }
     };
-    worker.store.release(fence, release).await
+    persist(worker, || worker.store.release(fence, release.clone())).await
 }

@@ -22,6 +22,8 @@ pub struct Summary {
     pub to_end: bool,
     /// The limit on hits that it was given.
     pub hits_max: Option<u64>,
+    /// Objects of the bundle that it was told to leave out.
+    pub leave_out: Vec<usize>,
     /// Whether that limit ended it.
     pub capped: bool,
     /// Hits.
@@ -41,6 +43,7 @@ impl Summary {
             next: record.next,
             to_end: record.to_end,
             hits_max: record.hits_max,
+            leave_out: record.leave_out.clone(),
             capped: record.capped,
             hits: record.hits(),
             bytes: record.bytes(),
@@ -217,6 +220,7 @@ mod tests {
             next: Seam::at(next),
             to_end: false,
             hits_max: None,
+            leave_out: Vec::new(),
             capped: false,
             hits: 0,
             bytes: 0,

@@ -21,6 +21,13 @@ pub enum Outcome {
     Committed(Done),
     /// The bytes could not be had; another attempt may.
     Failed(FailureNote),
+    /// The output can't be written now: nobody's failure, and no attempt of the shard.
+    Blocked {
+        /// What could not be written.
+        path: String,
+        /// Why.
+        reason: String,
+    },
     /// The run is over.
     Closed,
 }
@@ -73,6 +80,18 @@ impl<'a> Mapper<'a> {
         let loaded = self.loaded.insert(loaded);
         match attempt(loaded, task, self.progress) {
             Err(Error::Closed) => Ok(Outcome::Closed),
+            // A run that has ended takes its folders with it: that is no trouble with the output.
+            Err(Error::Output { .. } | Error::Kernel(dragnet_kernel::Error::Sink(_)))
+                if loaded.output.is_closed()? =>
+            {
+                Ok(Outcome::Closed)
+            }
+            Err(Error::Output { path, source, .. }) => {
+                Ok(Outcome::Blocked { path, reason: source.to_string() })
+            }
+            Err(Error::Kernel(dragnet_kernel::Error::Sink(source))) => {
+                Ok(Outcome::Blocked { path: "a part".into(), reason: source.to_string() })
+            }
             Err(Error::Object { uri, reason, detail }) => {
                 let object = loaded.plan.objects.iter().position(|o| o.uri == uri);
                 note(

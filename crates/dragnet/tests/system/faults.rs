@@ -152,7 +152,7 @@ fn a_mapper_that_wakes_after_the_cleanup_changes_nothing() {
     let mut said = String::new();
     orphan.stdout.take().unwrap().read_to_string(&mut said).unwrap();
     orphan.wait().unwrap();
-    assert!(said.contains("closed") || said.contains("committed") || said.is_empty(), "{said}");
+    assert_eq!(said.trim(), "\"closed\"");
     service.job_when(&id, |job| job["controllers"]["shutdown"]["status"] == "done");
     assert_eq!(service.result(&id), before);
     assert_eq!(service.hits(&id), hits);
@@ -229,8 +229,7 @@ fn a_full_disk_is_said_and_the_job_goes_on_when_there_is_room() {
     });
     std::fs::remove_file(&ballast).unwrap();
     std::process::Command::new("mount").args(["-o", "remount,size=64m"]).arg(&small).status().unwrap();
-    service.post(&format!("/v1/jobs/{id}:redrive"), "");
-    assert_eq!(service.result(&id), expected);
+    assert_eq!(service.result(&id), expected, "it goes on by itself");
 }
 
 struct Unmount(std::path::PathBuf);

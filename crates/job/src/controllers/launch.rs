@@ -32,6 +32,10 @@ impl Controller for Launch {
     }
 
     async fn step(&self, _store: &dyn Store, claim: &Claim) -> Result<Advance, Failure> {
+        if claim.work.stage != stage::LAUNCH {
+            // A wish that came while the run was launched is Monitoring's to see.
+            return Ok(Advance::to(Next::Done));
+        }
         if claim.work.cancel {
             return Ok(end(Status::Cancelled).event("launch.cancelled", json!({})));
         }

@@ -54,8 +54,16 @@ impl Job {
     }
 }
 
+/// An output that can't be read or written now is a dependency that is down, and not the job's failure.
 fn failed(e: dragnet_run::Error) -> Failure {
-    Failure::Failed(e.to_string())
+    match e {
+        dragnet_run::Error::Output { .. } => Failure::Down {
+            dependency: "output".into(),
+            reason: e.to_string(),
+            after: Duration::from_secs(1),
+        },
+        other => Failure::Failed(other.to_string()),
+    }
 }
 
 fn engine_failed(e: dragnet_engine::Error) -> Failure {

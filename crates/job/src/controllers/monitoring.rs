@@ -27,6 +27,8 @@ const FAILED_ROUNDS_MAX: u32 = 2;
 const RERUNS_MAX: u32 = 5;
 /// The time between two ticks while something changes, and the longest while nothing does.
 const TICK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+/// The time between two ticks while a stopped round ends; its engine's word comes earlier.
+const STOPPED_TICK: Duration = Duration::from_millis(200);
 /// Shards that are settled in one transaction.
 const SETTLE_MAX: usize = 1000;
 
@@ -41,6 +43,8 @@ pub struct Monitoring {
 struct Known {
     plan: Plan,
     records: BTreeMap<usize, Vec<Summary>>,
+    /// Shards whose record has met its neighbour.
+    anchored: BTreeSet<usize>,
 }
 
 /// What a tick leaves to the next one.
@@ -51,6 +55,10 @@ struct Memo {
     round: u32,
     /// In how many rounds a shard has failed.
     failed_rounds: BTreeMap<usize, u32>,
+    /// Notes and records of a shard when its last round began: only what is new speaks of that round.
+    seen: BTreeMap<usize, (usize, usize)>,
+    /// How many objects of a bundle its last round left out.
+    left_out: BTreeMap<usize, usize>,
     /// Shards that are not run again.
     given_up: BTreeSet<usize>,
     /// Whether broken objects run on as one shard.
@@ -80,8 +88,9 @@ impl Monitoring {
         Monitoring { engines, known: Mutex::default() }
     }
 
+    /// Taken out, so that it can be added to without a copy.
     fn known(&self, run: &str) -> Option<Arc<Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(run)
     }
 
     fn keep(&self, run: &str, known: Option<Arc<Known>>) {
@@ -113,6 +122,7 @@ impl Controller for Monitoring {
     async fn step(&self, store: &dyn Store, claim: &Claim) -> Result<Advance, Failure> {
         if claim.work.stage == stage::FINISH {
             // The word that the last round has ended may come after the seal.
+            self.keep(&claim.work.id, None);
             return Ok(Advance::to(Next::Done));
         }
         let job = Job::of(claim)?;
@@ -147,13 +157,13 @@ impl Controller for Monitoring {
                 if memo.ends_by.is_none() || memo.ends_by == Some(Reason::HitsCap) {
                     return self.seal(store, claim, &job, sight, counted, memo).await;
                 }
-                return Ok(again(memo, metrics, Duration::from_millis(50)));
+                return Ok(again(memo, metrics, STOPPED_TICK));
             }
             return self.seal(store, claim, &job, sight, counted, memo).await;
         }
         if counted.rerun && !observed.ended {
             engine.stop(&round).await.map_err(engine_failed)?;
-            return Ok(again(memo, metrics, Duration::from_millis(50)));
+            return Ok(again(memo, metrics, STOPPED_TICK));
         }
         if observed.ended {
             return self.next_round(&job, claim, &sight, counted, memo, metrics).await;
@@ -185,15 +195,20 @@ fn ends_by(claim: &Claim, counted: &Counted) -> Option<Reason> {
 /// Reads what is new in the output and follows the chains.
 fn look(output: &Output, memo: &Memo, before: Option<Arc<Known>>) -> Result<Sight, dragnet_run::Error> {
     let missing = || dragnet_run::Error::Malformed { path: output.uri(), reason: "it has no plan".into() };
-    let (plan, mut records) = match before {
+    let (plan, mut records, anchored) = match before {
         Some(known) => match Arc::try_unwrap(known) {
-            Ok(known) => (known.plan, known.records),
-            Err(shared) => (shared.plan.clone(), shared.records.clone()),
+            Ok(known) => (known.plan, known.records, known.anchored),
+            Err(shared) => (shared.plan.clone(), shared.records.clone(), shared.anchored.clone()),
         },
-        None => (output.read_json("plan.json")?.ok_or_else(missing)?, BTreeMap::new()),
+        None => (output.read_json("plan.json")?.ok_or_else(missing)?, BTreeMap::new(), BTreeSet::new()),
     };
+    // What is anchored stays so, unless a limit on hits makes a shard run again.
+    let anchored = if plan.hits_max.is_none() { &anchored } else { &BTreeSet::new() };
     for name in output.list("records")? {
         let Ok(shard) = name.parse::<usize>() else { continue };
+        if anchored.contains(&shard) {
+            continue;
+        }
         let folder = CommitRecord::folder(shard);
         let known: &mut Vec<Summary> = records.entry(shard).or_default();
         for file in output.list(&folder)? {
@@ -214,7 +229,8 @@ fn look(output: &Output, memo: &Memo, before: Option<Arc<Known>>) -> Result<Sigh
         }
     }
     let chain = follow(&plan, &output.uri(), &records, &memo.given_up, memo.to_end);
-    Ok(Sight { known: Arc::new(Known { plan, records }), chain, notes })
+    let anchored = chain.anchored.keys().copied().collect();
+    Ok(Sight { known: Arc::new(Known { plan, records, anchored }), chain, notes })
 }
 
 /// What counts under the limit on hits.
@@ -254,6 +270,7 @@ fn count(plan: &Plan, output: &str, chain: &Chain) -> Counted {
                         begin,
                         to_end: summary.to_end,
                         hits_max: Some(left),
+                        leave_out: summary.leave_out.clone(),
                         ..plan.task(output, shard)
                     }];
                     counted.rerun = true;
@@ -365,20 +382,24 @@ impl Monitoring {
             }
         } else {
             for task in &mut tasks {
-                let Some(notes) = sight.notes.get(&task.shard) else { continue };
-                let failed = memo.failed_rounds.entry(task.shard).or_default();
-                *failed += 1;
-                if *failed >= FAILED_ROUNDS_MAX {
-                    memo.given_up.insert(task.shard);
+                let notes = sight.notes.get(&task.shard).map_or(&[][..], Vec::as_slice);
+                let records = sight.known.records.get(&task.shard).map_or(0, Vec::len);
+                let (notes_before, records_before) =
+                    memo.seen.insert(task.shard, (notes.len(), records)).unwrap_or_default();
+                if notes.len() > notes_before && records == records_before {
+                    let failed = memo.failed_rounds.entry(task.shard).or_default();
+                    *failed += 1;
+                    if *failed >= FAILED_ROUNDS_MAX {
+                        memo.given_up.insert(task.shard);
+                    }
                 }
                 // Objects of a bundle that could not be had are the seal's to name; the others are searched.
-                let bundled =
-                    matches!(sight.known.plan.shards[task.shard], dragnet_run::Shard::Bundle { .. });
-                if bundled {
+                if matches!(sight.known.plan.shards[task.shard], dragnet_run::Shard::Bundle { .. }) {
                     let mut objects: Vec<usize> = notes.iter().filter_map(|note| note.object).collect();
                     objects.sort_unstable();
                     objects.dedup();
-                    if !objects.is_empty() {
+                    let before = memo.left_out.insert(task.shard, objects.len()).unwrap_or(0);
+                    if objects.len() > before {
                         memo.given_up.remove(&task.shard);
                     }
                     task.leave_out = objects;

@@ -36,10 +36,15 @@ impl Controller for Shutdown {
         let job = Job::of(claim)?;
         let rounds = claim.other(MONITORING).and_then(|row| row.metrics.get("round")?.as_u64()).unwrap_or(1);
         let last = job.round(claim, u32::try_from(rounds).unwrap_or(1));
-        if job.output.path("plan.json").exists() {
-            crash::point(SHUTDOWN, "before_release");
-            job.engine(&self.engines)?.release(&last).await.map_err(engine_failed)?;
-            crash::point(SHUTDOWN, "after_release");
+        crash::point(SHUTDOWN, "before_release");
+        job.engine(&self.engines)?.release(&last).await.map_err(engine_failed)?;
+        crash::point(SHUTDOWN, "after_release");
+        let life_ms = i64::try_from(self.task_life.as_millis()).unwrap_or(i64::MAX / 4);
+        let again_ms =
+            claim.row.memo.get("swept_ms").and_then(serde_json::Value::as_i64).map(|swept| swept + life_ms);
+        if let Some(rest) = again_ms.map(|again| again - claim.now_ms).filter(|rest| *rest > 0) {
+            // Somebody asked too early: what is cut off may still write.
+            return Ok(Advance::to(Next::Again(Duration::from_millis(rest.unsigned_abs()))));
         }
         let output = job.output.clone();
         let removed = blocking(move || sweep(&output)).await?.map_err(failed)?;
@@ -55,6 +60,7 @@ impl Controller for Shutdown {
             Advance::to(Next::Again(self.task_life)).event("shutdown.released", metrics.clone());
         advance.settled = true;
         advance.metrics = Some(metrics);
+        advance.memo = Some(json!({ "swept_ms": claim.now_ms }));
         Ok(advance)
     }
 }

@@ -77,7 +77,9 @@ pub(super) fn accept(tx: &mut Tx<'_>, work: Work, spec: &str, accept: Accept) ->
                    values (?1, ?2, ?3, ?4, ?5, ?6)";
         tx.execute(sql, params![work.tenant, key.scope, key.key, key.fingerprint, work.id, tx.now])?;
     }
-    publish(tx, &work.id, &Publish { topic: accept.topic, after: Duration::ZERO })?;
+    if publish(tx, &work.id, &Publish { topic: accept.topic.clone(), after: Duration::ZERO })? == 0 {
+        return Err(Error::Unregistered(accept.topic));
+    }
     let sql = "insert into event (work_id, seq, at_ms, kind, data) values (?1, 1, ?2, 'accepted', '{}')";
     tx.execute(sql, params![work.id, tx.now])?;
     Ok(Accepted { work, replayed: false })
@@ -99,19 +101,20 @@ fn accepted_before(tx: &Tx<'_>, accept: &Accept) -> Result<Option<Work>, Error> 
 }
 
 /// One message to every group of the topic, and in each group's row the note that something was asked.
-fn publish(tx: &mut Tx<'_>, work: &str, message: &Publish) -> Result<(), Error> {
+/// Returns how many groups there are.
+fn publish(tx: &mut Tx<'_>, work: &str, message: &Publish) -> Result<usize, Error> {
     let sql = "select name from consumer_group where topic = ?1 order by name";
     let groups = reads::all(tx.connection, sql, [&message.topic], |row| row.get::<_, String>(0))?;
     if groups.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let sql = "insert into message (topic, work_id, created_ms) values (?1, ?2, ?3)";
     tx.execute(sql, params![message.topic, work, tx.now])?;
     let id = tx.connection.last_insert_rowid();
-    for group in groups {
-        deliver(tx, id, work, &group, tx.now.saturating_add(ms(message.after)))?;
+    for group in &groups {
+        deliver(tx, id, work, group, tx.now.saturating_add(ms(message.after)))?;
     }
-    Ok(())
+    Ok(groups.len())
 }
 
 fn deliver(tx: &mut Tx<'_>, message: i64, work: &str, group: &str, due_ms: i64) -> Result<(), Error> {
@@ -183,7 +186,7 @@ pub(super) fn claim(
             Step::Running => lost(tx, &work, controller, row.alone)?,
             Step::Waiting => {}
         }
-        if row.suspect || row.step == Step::Running {
+        if (row.suspect || row.step == Step::Running) && !by.takes_suspects {
             put_off(tx, &work, controller, tx.now + SUSPECT_LOOK_MS)?;
             continue;
         }
@@ -335,7 +338,11 @@ fn step(tx: &mut Tx<'_>, of: &Fence, advance: &Advance, asked_more: bool) -> Res
     };
     let sql = "update controller set step = ?3, due_ms = coalesce(?4, due_ms), \
                owner = case when ?3 = 'running' then owner end, lease_ms = case when ?3 = 'running' then lease_ms end, \
-               failures = 0, tries = 0, waiting_for = null, waiting_since_ms = null, error = null, \
+               failures = case when ?3 = 'running' then failures else 0 end, \
+               tries = case when ?3 = 'running' then tries else 0 end, \
+               waiting_for = case when ?3 = 'running' then waiting_for end, \
+               waiting_since_ms = case when ?3 = 'running' then waiting_since_ms end, \
+               error = case when ?3 = 'running' then error end, \
                suspect = case when ?3 = 'running' then suspect else 0 end, \
                alone = case when ?3 = 'running' then alone else 0 end, \
                metrics = coalesce(?5, metrics), memo = coalesce(?6, memo), \
@@ -447,7 +454,7 @@ fn park(tx: &mut Tx<'_>, work: &str, controller: &str, reason: &str) -> Result<(
 }
 
 pub(super) fn send(tx: &mut Tx<'_>, work: &str, topic: String) -> Result<(), Error> {
-    publish(tx, work, &Publish { topic, after: Duration::ZERO })
+    publish(tx, work, &Publish { topic, after: Duration::ZERO }).map(drop)
 }
 
 pub(super) fn nudge(tx: &mut Tx<'_>, work: &str, controller: &str) -> Result<(), Error> {

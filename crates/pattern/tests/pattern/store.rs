@@ -41,7 +41,7 @@ pub(crate) fn request(key: Option<(&str, &str)>) -> Accept {
 }
 
 fn by(owner: &str, lease: Duration) -> Claimant {
-    Claimant { owner: owner.into(), lease, only: None }
+    Claimant { owner: owner.into(), lease, only: None, takes_suspects: false }
 }
 
 /// A store with the group `left`, and one accepted work.
@@ -66,6 +66,7 @@ async fn row(store: &Arc<dyn Store>, id: &str, controller: &str) -> (Work, Row) 
 }
 
 async fn the_same_key_is_the_same_work(store: &Arc<dyn Store>) {
+    store.add_group("left", "begin", false).await.unwrap();
     let first = store.accept(request(Some(("a", "1")))).await.unwrap();
     let again = store.accept(request(Some(("a", "1")))).await.unwrap();
     assert_eq!((first.work.id, first.replayed, again.replayed), (again.work.id, false, true));
@@ -74,7 +75,36 @@ async fn the_same_key_is_the_same_work(store: &Arc<dyn Store>) {
     assert!(!store.accept(other).await.unwrap().replayed, "a key is its tenant's");
 }
 
+async fn a_request_that_nobody_waits_for_is_refused(store: &Arc<dyn Store>) {
+    assert!(matches!(store.accept(request(None)).await, Err(Error::Unregistered(_))));
+    assert!(store.works("t", Filter::default(), Page { limit: 9, after: None }).await.unwrap().is_empty());
+}
+
+async fn a_step_on_the_way_forgets_no_failure(store: &Arc<dyn Store>) {
+    let id = one_work(store).await;
+    for failures in 1..=2 {
+        let claim = claim_one(store, "left", "o").await;
+        store.advance(&claim.fence, Advance::to(Next::Stay)).await.unwrap();
+        let failed = Release::Failed { reason: "broken".into(), after: NOW, failures_max: 9 };
+        store.release(&claim.fence, failed).await.unwrap();
+        assert_eq!(row(store, &id, "left").await.1.failures, failures);
+    }
+    let claim = claim_one(store, "left", "o").await;
+    store.advance(&claim.fence, Advance::to(Next::Idle)).await.unwrap();
+    assert_eq!(row(store, &id, "left").await.1.failures, 0, "a step forward does");
+}
+
+async fn a_watcher_is_never_suspect(store: &Arc<dyn Store>) {
+    one_work(store).await;
+    for _ in 0..9 {
+        let watcher = Claimant { takes_suspects: true, ..by("dead", LEASE) };
+        assert_eq!(store.claim("left", &watcher, 1).await.unwrap().len(), 1);
+        store.free("dead").await.unwrap();
+    }
+}
+
 async fn twins_are_one(store: &Arc<dyn Store>) {
+    store.add_group("left", "begin", false).await.unwrap();
     let mut posts = JoinSet::new();
     for _ in 0..32 {
         let store = store.clone();
@@ -311,6 +341,7 @@ async fn a_claimant_of_one_work_leaves_others(store: &Arc<dyn Store>) {
 }
 
 async fn works_are_listed_newest_first(store: &Arc<dyn Store>) {
+    store.add_group("left", "begin", false).await.unwrap();
     let mut ids = Vec::new();
     for _ in 0..5 {
         ids.push(store.accept(request(None)).await.unwrap().work.id);
@@ -362,6 +393,9 @@ macro_rules! suite {
 
 suite! { sqlite:
     the_same_key_is_the_same_work
+    a_request_that_nobody_waits_for_is_refused
+    a_step_on_the_way_forgets_no_failure
+    a_watcher_is_never_suspect
     twins_are_one
     every_group_gets_every_message_once
     a_group_begins_where_it_is_told
