@@ -239,3 +239,44 @@ impl Drop for Unmount {
         let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
+
+#[test]
+fn a_cancel_while_launch_runs_is_monitorings_to_see() {
+    let sandbox = Sandbox::new();
+    for n in 0..4000 {
+        sandbox.write(&format!("data/{n}.txt"), format!("needle-{n}").as_bytes());
+    }
+    let service = sandbox.serve();
+    let id = service.submit(&spec(&sandbox.path("data")));
+    service.job_when(&id, |job| {
+        job["controllers"]["launch"]["status"] != "waiting" && job["status"] != "accepted"
+    });
+    service.post(&format!("/v1/jobs/{id}:cancel"), "");
+    let result = service.result(&id);
+    assert!(result["status"] == "cancelled" || result["status"] == "completed", "{result}");
+    let totals = &result["coverage"]["totals"];
+    assert_eq!(totals["hits"], service.hits(&id).len(), "what is shown is what is sealed");
+    assert_eq!(totals["read"].as_u64().unwrap() + totals["skipped_bytes"].as_u64().unwrap(), totals["size"]);
+    assert_eq!(result["lines"][0]["quantity"], totals["read"], "and what is billed");
+}
+
+#[cfg(feature = "crash-points")]
+#[test]
+fn a_limit_that_falls_in_a_bundle_with_a_vanished_file_still_ends() {
+    let sandbox = Sandbox::new();
+    for n in 0..6 {
+        sandbox.write(&format!("data/{n}.txt"), format!("needle-{n} needle-{n}").as_bytes());
+    }
+    let mut crashing = sandbox.serve_with(&[], Some("launch.after_plan"));
+    let mut capped = spec(&sandbox.path("data"));
+    capped["limits"] = json!({ "hits": 5 });
+    let _ = crashing.try_post("/v1/jobs", Some("k"), &capped.to_string());
+    crashing.wait();
+    std::fs::remove_file(sandbox.path("data/1.txt")).unwrap();
+    let service = sandbox.serve();
+    let id = service.get("/v1/jobs").json()["jobs"][0]["id"].as_str().unwrap().to_owned();
+    let result = service.result(&id);
+    assert_eq!(result["status"], "completed_with_gaps");
+    assert_eq!(service.hits(&id).len(), 5);
+    assert!(gaps(&result["coverage"]).contains(&("1.txt".into(), "unreadable".into())), "{result}");
+}
