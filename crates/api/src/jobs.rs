@@ -26,11 +26,21 @@ pub(crate) fn answer(status: StatusCode, body: &Json) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body.to_string() + "\n").into_response()
 }
 
+#[derive(Debug, Deserialize)]
+pub(crate) struct SubmitQuery {
+    validate_only: Option<bool>,
+}
+
 pub(crate) async fn submit(
     State(api): State<Api>,
+    query: Result<Query<SubmitQuery>, QueryRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
+    let Query(query) = query?;
+    if query.validate_only.is_some_and(|only| only) {
+        return Err(Problem::invalid("`validate_only` is not in this version: nothing was submitted"));
+    }
     let body = body?;
     let posted = parse(&headers, &body)?;
     let mut spec: JobSpec =

@@ -111,9 +111,14 @@ impl Client {
                 Ok(mut response) => {
                     let link = response.headers().get("link").and_then(|v| Some(v.to_str().ok()?.to_owned()));
                     let status = response.status().as_u16();
-                    let body = response.body_mut().with_config().limit(u64::MAX).read_to_string();
-                    let body = body.with_context(|| format!("read the answer of {}", self.url))?;
-                    return Ok(Answer { status, link, body });
+                    match response.body_mut().with_config().limit(u64::MAX).read_to_string() {
+                        Ok(body) => return Ok(Answer { status, link, body }),
+                        Err(e) if tries >= TRIES => {
+                            return Err(anyhow!(e))
+                                .with_context(|| format!("read the answer of {}", self.url));
+                        }
+                        Err(_) => Duration::from_millis(100),
+                    }
                 }
                 Err(e) if tries >= TRIES => {
                     return Err(anyhow!(e)).with_context(|| {

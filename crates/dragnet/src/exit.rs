@@ -25,6 +25,6 @@ impl From<Exit> for ExitCode {
 
 /// Whether an error only says that the reader of our output has gone, as `head` does.
 pub(crate) fn is_closed_pipe(e: &anyhow::Error) -> bool {
-    let closed = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
-    e.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(closed))
+    // Our own writes fail bare; an error of the network comes wrapped in what was being done.
+    e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -11,7 +11,9 @@ pub use local::{Local, LocalPolicy, TOPIC as LOCAL_TOPIC};
 pub use process::MapperCommand;
 
 use async_trait::async_trait;
+use dragnet_pattern::Failure;
 use dragnet_run::Output;
+use std::time::Duration;
 
 /// One round of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,4 +99,17 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] dragnet_pattern::Error),
+}
+
+/// What a trouble with a run's files means for a controller: an output that can't be read or written now is
+/// a dependency that is down, and not the job's failure.
+pub fn failed(e: dragnet_run::Error) -> Failure {
+    match e {
+        dragnet_run::Error::Output { .. } => Failure::Down {
+            dependency: "output".into(),
+            reason: e.to_string(),
+            after: Duration::from_secs(1),
+        },
+        other => Failure::Failed(other.to_string()),
+    }
 }

@@ -4,7 +4,7 @@
 //! process can observe it; when the owner dies another claims the row and runs what has no record yet.
 
 use crate::process::{Mapper, MapperCommand};
-use crate::{Engine, Error, Observed, Round};
+use crate::{Engine, Error, Observed, Round, failed};
 use async_trait::async_trait;
 use dragnet_kernel::coverage::Reason;
 use dragnet_pattern::{Advance, Claim, Controller, Failure, Next, Step, Store, crash};
@@ -123,12 +123,12 @@ struct Pool {
 
 impl Pool {
     fn take(&self) -> std::io::Result<Mapper> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain_mut(|mapper| mapper.idle_since.elapsed() < IDLE_MAX && mapper.lives());
-        match idle.pop() {
-            Some(mapper) => Ok(mapper),
-            None => Mapper::start(&self.policy.mapper),
-        }
+        let kept = {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.retain_mut(|mapper| mapper.idle_since.elapsed() < IDLE_MAX && mapper.lives());
+            idle.pop()
+        };
+        kept.map_or_else(|| Mapper::start(&self.policy.mapper), Ok)
     }
 
     fn put_back(&self, mapper: Mapper) {
@@ -274,18 +274,6 @@ impl Progress {
         report.tasks_done = self.tasks_done.load(Ordering::Relaxed);
         report.attempts_failed = self.attempts_failed.load(Ordering::Relaxed);
         report.running = running as u64;
-    }
-}
-
-/// An output that can't be written now is a dependency that is down, and not the job's failure.
-fn failed(e: dragnet_run::Error) -> Failure {
-    match e {
-        dragnet_run::Error::Output { .. } => Failure::Down {
-            dependency: "output".into(),
-            reason: e.to_string(),
-            after: Duration::from_secs(1),
-        },
-        other => Failure::Failed(other.to_string()),
     }
 }
 

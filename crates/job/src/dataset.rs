@@ -131,12 +131,11 @@ fn glob_paths(entry: &str, path: &Path, paths: &mut Vec<PathBuf>) -> Result<(), 
     let glob = glob.map_err(|e| Error::Entry(format!("`{entry}`: {e}")))?.compile_matcher();
     let special = text.find(['*', '?', '[', '{']).unwrap_or(text.len());
     let folder = Path::new(&text[..text[..special].rfind('/').map_or(0, |n| n + 1)]).to_owned();
-    if !folder.is_dir() {
-        return Err(Error::NoMatch(entry.to_owned()));
-    }
+    let real = folder.canonicalize().map_err(|_| Error::NoMatch(entry.to_owned()))?;
     let before = paths.len();
-    walk(&folder, &mut |file| {
-        if glob.is_match(&file) {
+    walk(&real, &mut |file| {
+        let named = file.strip_prefix(&real).map_or_else(|_| file.clone(), |rest| folder.join(rest));
+        if glob.is_match(&named) {
             paths.push(file);
         }
     })?;
@@ -178,11 +177,10 @@ fn manifest_paths(manifest: &str, base: Option<&str>, paths: &mut Vec<PathBuf>) 
         None => path.parent().unwrap_or(Path::new("/")).to_owned(),
     };
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        if uri::scheme(line).is_some() || line.starts_with('/') {
-            paths.push(path_of(line)?);
-        } else {
-            paths.push(base.join(line));
-        }
+        let absolute = uri::scheme(line).is_some() || line.starts_with('/');
+        let path = if absolute { path_of(line)? } else { base.join(line) };
+        // One object has one name here; what is not there is a named gap.
+        paths.push(path.canonicalize().unwrap_or(path));
     }
     Ok(())
 }

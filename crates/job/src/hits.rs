@@ -109,10 +109,14 @@ impl std::str::FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Cursor, Error> {
         let parts = text.split_once('.').and_then(|(r, l)| Some((r.parse().ok()?, l.parse().ok()?)));
+        let parts = parts.filter(|(record, byte): &(u64, u64)| *record.max(byte) < 1 << 62);
         let (record, byte) = parts.ok_or_else(|| Error::Cursor(text.to_owned()))?;
         Ok(Cursor { record, byte })
     }
 }
+
+/// Bytes after which a page ends, however few hits it has.
+const PAGE_BYTES_MAX: usize = 8 << 20;
 
 /// A page of hits, as JSON lines.
 #[derive(Debug, Default)]
@@ -169,7 +173,7 @@ pub async fn page(
         for name in names {
             let mut more = false;
             let read = each_line(output, &name, page.end.byte, &mut |line| {
-                if left == 0 {
+                if left == 0 || page.lines.len() > PAGE_BYTES_MAX {
                     more = true;
                     return Ok(false);
                 }

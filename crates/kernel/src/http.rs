@@ -42,7 +42,7 @@ fn status(line: &[u8]) -> Option<u16> {
 pub(crate) fn decode(coding: &str, bytes: &[u8], max: usize) -> Result<Option<Vec<u8>>, String> {
     match coding {
         "identity" => Ok(None),
-        "chunked" => Ok(chunked(bytes)),
+        "chunked" => chunked(bytes),
         "gzip" | "x-gzip" if !bytes.starts_with(&[0x1f, 0x8b]) => Ok(None),
         "gzip" | "x-gzip" => read_all(coding, flate2::read::MultiGzDecoder::new(bytes), max).map(Some),
         "deflate" => deflate(bytes, max),
@@ -72,34 +72,44 @@ fn read_all(coding: &str, decoder: impl Read, max: usize) -> Result<Vec<u8>, Str
     Ok(out)
 }
 
-/// Chunked coding (RFC 9112, 7.1), extensions and trailers left out; `None` where the bytes are not.
-fn chunked(mut bytes: &[u8]) -> Option<Vec<u8>> {
+/// Chunked coding (RFC 9112, 7.1), extensions and trailers left out; `None` where the bytes are not so coded.
+/// A body that the crawler cut off is what is there of it.
+fn chunked(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let mut out = Vec::new();
+    let mut begun = false;
     loop {
-        let line_end = memchr::memchr(b'\n', bytes)?;
-        let line = std::str::from_utf8(&bytes[..line_end]).ok()?;
-        let size = usize::from_str_radix(line.split(';').next()?.trim(), 16).ok()?;
+        let line_end = memchr::memchr(b'\n', bytes);
+        let line = std::str::from_utf8(&bytes[..line_end.unwrap_or(bytes.len())]).unwrap_or("no size");
+        let size = usize::from_str_radix(line.split(';').next().unwrap_or(line).trim(), 16);
+        let (size, line_end) = match (size, line_end) {
+            (Ok(size), Some(line_end)) => (size, line_end),
+            _ if !begun => return Ok(None),
+            (_, None) => return Ok(Some(out)),
+            (Err(_), _) => return Err("the coding `chunked` breaks".into()),
+        };
+        begun = true;
         bytes = &bytes[line_end + 1..];
         if size == 0 {
-            return Some(out);
+            return Ok(Some(out));
         }
-        if bytes.len() < size {
-            // Cut off by the crawler: what is there is the body.
-            out.extend_from_slice(bytes);
-            return Some(out);
-        }
-        out.extend_from_slice(&bytes[..size]);
-        bytes = &bytes[size..];
+        let here = size.min(bytes.len());
+        out.extend_from_slice(&bytes[..here]);
+        bytes = &bytes[here..];
         bytes = bytes.strip_prefix(b"\r\n").or_else(|| bytes.strip_prefix(b"\n")).unwrap_or(bytes);
         if bytes.is_empty() {
-            return Some(out);
+            return Ok(Some(out));
         }
     }
 }
 
 /// The bytes as UTF-8, by byte order mark, then the transport's charset, then `<meta>` (the order of the
 /// HTML standard, 13.2.3.2); without any of them UTF-8 where it is that, else windows-1252.
-pub(crate) fn to_utf8<'a>(bytes: Cow<'a, [u8]>, content_type: Option<&str>) -> Cow<'a, [u8]> {
+///
+/// The second part says why it could not be done, where it could not.
+pub(crate) fn to_utf8<'a>(
+    bytes: Cow<'a, [u8]>,
+    content_type: Option<&str>,
+) -> (Cow<'a, [u8]>, Option<String>) {
     let by_mark = encoding_rs::Encoding::for_bom(&bytes).map(|(encoding, _)| encoding);
     let by_transport = || {
         content_type.and_then(charset).and_then(|label| encoding_rs::Encoding::for_label(label.as_bytes()))
@@ -112,9 +122,13 @@ pub(crate) fn to_utf8<'a>(bytes: Cow<'a, [u8]>, content_type: Option<&str>) -> C
     };
     if encoding == encoding_rs::UTF_8 {
         // What is not UTF-8 in it stays as it is: a pattern may be after just that.
-        return bytes;
+        return (bytes, None);
     }
-    Cow::Owned(encoding.decode(&bytes).0.into_owned().into_bytes())
+    if encoding == encoding_rs::REPLACEMENT {
+        // The standard shows nothing of such a page, as it can be made to mean anything.
+        return (bytes, Some("its charset is one that browsers refuse to decode".into()));
+    }
+    (Cow::Owned(encoding.decode(&bytes).0.into_owned().into_bytes()), None)
 }
 
 fn charset(content_type: &str) -> Option<&str> {
@@ -166,6 +180,7 @@ mod tests {
                 Some(b"abcde"),
             ),
             ("already undone by the crawler", "chunked", b"<html>no chunks</html>", None),
+            ("cut off in a later size line", "chunked", b"3\r\nabc\r\n2", Some(b"abc")),
             ("cut off", "chunked", b"ff\r\nabc", Some(b"abc")),
             ("gzip already undone", "gzip", b"<html>", None),
             (
@@ -180,6 +195,7 @@ mod tests {
             assert_eq!(decode(coding, bytes, 1 << 20).unwrap().as_deref(), *expected, "{name}");
         }
         assert!(decode("br", b"", 1 << 20).is_err());
+        assert!(decode("chunked", b"1\r\na\r\nzz\r\n", 1 << 20).is_err());
     }
 
     #[test]
@@ -202,7 +218,7 @@ mod tests {
             ("nothing, and not UTF-8", b"\xe9", None, "é"),
         ];
         for (name, bytes, content_type, expected) in table {
-            assert_eq!(&*to_utf8(Cow::Borrowed(bytes), *content_type), expected.as_bytes(), "{name}");
+            assert_eq!(&*to_utf8(Cow::Borrowed(bytes), *content_type).0, expected.as_bytes(), "{name}");
         }
     }
 }

@@ -48,7 +48,8 @@ pub(crate) fn http_body<'a>(block: &'a [u8], head: &http::Head) -> (Cow<'a, [u8]
     }
     let content_type = head.content_type.as_deref();
     if content_type.is_none_or(http::is_text) {
-        body = http::to_utf8(body, content_type);
+        let (decoded, reason) = http::to_utf8(body, content_type);
+        return (decoded, reason.map(|reason| Undecoded { searched_instead: Layer::Raw, reason }));
     }
     (body, None)
 }

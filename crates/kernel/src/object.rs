@@ -78,14 +78,16 @@ pub(crate) struct Window<'a> {
     buf: Vec<u8>,
     base: u64,
     start: usize,
+    /// How much is read next: little at first, as many a window is opened for a guess.
+    chunk: usize,
 }
 
-/// How much is read at once.
+/// How much is read at once, at most.
 const READ_BYTES: usize = 512 << 10;
 
 impl<'a> Window<'a> {
     pub(crate) fn new(object: &'a dyn ReadAt, size: u64, offset: u64) -> Window<'a> {
-        Window { object, size, buf: Vec::new(), base: offset, start: 0 }
+        Window { object, size, buf: Vec::new(), base: offset, start: 0, chunk: READ_BYTES / 32 }
     }
 
     /// The stored offset of the next byte.
@@ -125,7 +127,8 @@ impl<'a> Window<'a> {
             return Ok(false);
         }
         // The plan's size is the object's end, whatever was appended to it since.
-        let want = ((self.size - at) as usize).min(READ_BYTES);
+        let want = (self.size - at).min(self.chunk as u64) as usize;
+        self.chunk = (self.chunk * 2).min(READ_BYTES);
         if self.start > 0 {
             self.buf.drain(..self.start);
             self.base += self.start as u64;

@@ -194,6 +194,11 @@ impl<'a> Records<'a> {
                 doubt: Some("no usable Content-Length: the record is taken to its member's end".into()),
             }));
         };
+        let ends_in_object =
+            (self.base + from as u64).checked_add(length).is_some_and(|end| end <= self.size);
+        if !self.frames.is_gzip() && !ends_in_object {
+            return Ok(None);
+        }
         let kept = length.min((RECORD_BYTES_MAX - (from - self.pos).min(RECORD_BYTES_MAX)) as u64) as usize;
         let want = from + kept;
         while self.buf.len() < want {
@@ -332,10 +337,7 @@ impl<'a> Records<'a> {
                 self.recover(start, fault)
             }
             None if self.frames.is_gzip() => self.recover(seam.offset, Fault::Damaged),
-            None if self.at_end && self.buf[self.pos..].starts_with(b"WARC/") => {
-                // The last record of a plain file, cut off.
-                self.recover(seam.offset, Fault::Truncated)
-            }
+            None if self.buf[self.pos..].starts_with(b"WARC/") => self.recover(seam.offset, Fault::Truncated),
             None => self.recover(seam.offset, Fault::Damaged),
         }
     }
@@ -346,7 +348,12 @@ impl<'a> Records<'a> {
         let kept = self.members.iter().any(|m| m.offset == start && m.read);
         let from = if kept { self.frames.offset().max(start + 1) } else { start };
         let (reason, next) = match fault {
-            Fault::Truncated => (Reason::Truncated, None),
+            Fault::Truncated if self.frames.is_gzip() => (Reason::Truncated, None),
+            // In a plain file a length that goes past the end may as well be a wrong one.
+            Fault::Truncated => match find_warc_record(self.object, self.size, start + 1, self.size)? {
+                Some(next) => (Reason::Damaged, Some(next)),
+                None => (Reason::Truncated, None),
+            },
             Fault::Damaged if self.frames.is_gzip() => {
                 (Reason::Damaged, find_warc_member(self.object, self.size, start + 1, self.size)?)
             }
@@ -463,6 +470,9 @@ pub(crate) fn find_warc_record(
     Ok(None)
 }
 
+/// The longest header in a guess: a longer one is lawful, but then the chain finds it and not the look.
+const GUESSED_HEAD_BYTES_MAX: usize = 64 << 10;
+
 fn chain_runs_on(object: &dyn ReadAt, size: u64, offset: u64) -> Result<bool, Error> {
     let mut window = Window::new(object, size, offset);
     let mut want = 4096;
@@ -470,7 +480,7 @@ fn chain_runs_on(object: &dyn ReadAt, size: u64, offset: u64) -> Result<bool, Er
         let bytes = window.peek(want)?;
         match warc::head_end(bytes) {
             Some(n) => break n,
-            None if bytes.len() < want || want > warc::HEAD_BYTES_MAX => return Ok(false),
+            None if bytes.len() < want || want > GUESSED_HEAD_BYTES_MAX => return Ok(false),
             None => want *= 4,
         }
     };

@@ -190,25 +190,33 @@ impl Scan<'_, '_> {
         about.status = http.as_ref().and_then(|http| http.status);
         for layer in &self.search.layers {
             match (layer, &http) {
-                (Layer::Warc, _) => self.search_layer(&mut about, *layer, record.head_bytes)?,
-                (Layer::Raw, _) | (Layer::Body, None) => {
-                    self.search_layer(&mut about, *layer, record.block)?
+                (Layer::Warc, _) => self.search_layer(&mut about, *layer, record.head_bytes, 0)?,
+                (Layer::Raw, _) => self.search_layer(&mut about, *layer, record.block, 0)?,
+                (Layer::Body, None) => {
+                    let (body, reason) = match content_type.is_none_or(http::is_text) {
+                        true => http::to_utf8(Cow::Borrowed(record.block), content_type),
+                        false => (Cow::Borrowed(record.block), None),
+                    };
+                    if let Some(reason) = reason {
+                        self.undecoded(&about, *layer, Layer::Raw, reason);
+                    }
+                    self.search_layer(&mut about, *layer, &body, 0)?;
                 }
                 (Layer::Headers, Some(http)) => {
-                    self.search_layer(&mut about, *layer, &record.block[..http.len])?
+                    self.search_layer(&mut about, *layer, &record.block[..http.len], 0)?
                 }
                 (Layer::Headers, None) => {}
                 (Layer::Body, Some(http)) => {
                     let (body, undecoded) = layer::http_body(record.block, http);
                     match undecoded {
-                        None => self.search_layer(&mut about, *layer, &body)?,
+                        None => self.search_layer(&mut about, *layer, &body, 0)?,
                         Some(undecoded) => {
-                            self.undecoded(&about, *layer, undecoded.searched_instead, undecoded.reason);
-                            self.search_layer(
-                                &mut about,
-                                undecoded.searched_instead,
-                                &record.block[http.len..],
-                            )?;
+                            let instead = undecoded.searched_instead;
+                            self.undecoded(&about, *layer, instead, undecoded.reason);
+                            // Where that layer is asked for as well, it is searched once.
+                            if !self.search.layers.contains(&instead) {
+                                self.search_layer(&mut about, instead, record.block, http.len)?;
+                            }
                         }
                     }
                 }
@@ -244,10 +252,13 @@ impl Scan<'_, '_> {
         };
         for layer in &self.search.layers {
             match layer {
-                Layer::Raw => self.search_layer(&mut about, *layer, &bytes)?,
+                Layer::Raw => self.search_layer(&mut about, *layer, &bytes, 0)?,
                 Layer::Body => {
-                    let body = http::to_utf8(Cow::Borrowed(&bytes), None);
-                    self.search_layer(&mut about, *layer, &body)?;
+                    let (body, reason) = http::to_utf8(Cow::Borrowed(&bytes), None);
+                    if let Some(reason) = reason {
+                        self.undecoded(&about, *layer, Layer::Raw, reason);
+                    }
+                    self.search_layer(&mut about, *layer, &body, 0)?;
                 }
                 // A file has no record and no HTTP headers.
                 Layer::Warc | Layer::Headers => {}
@@ -280,10 +291,17 @@ impl Scan<'_, '_> {
         }
     }
 
-    fn search_layer(&mut self, about: &mut About, layer: Layer, bytes: &[u8]) -> Result<(), Error> {
+    /// Searches a layer from a byte on; hits count from the layer's first byte.
+    fn search_layer(
+        &mut self,
+        about: &mut About,
+        layer: Layer,
+        bytes: &[u8],
+        from: usize,
+    ) -> Result<(), Error> {
         let search = self.search;
         for (name, regex) in &search.patterns {
-            for found in regex.find_iter(bytes) {
+            for found in regex.find_iter(&bytes[from..]) {
                 if found.is_empty() {
                     continue;
                 }
@@ -296,7 +314,7 @@ impl Scan<'_, '_> {
                     return Ok(());
                 }
                 about.hits += 1;
-                self.hit(about, layer, name, regex, bytes, found.range())?;
+                self.hit(about, layer, name, regex, bytes, from + found.start()..from + found.end())?;
             }
         }
         Ok(())

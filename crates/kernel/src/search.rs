@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) const PATTERN_BYTES_MAX: usize = 10_000;
 /// The largest compiled pattern, in bytes.
 const COMPILED_BYTES_MAX: usize = 10 << 20;
+/// The most that all patterns of a search come to, in bytes.
+const ALL_COMPILED_BYTES_MAX: usize = 256 << 20;
 
 /// A named pattern.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +74,8 @@ impl Search {
             if patterns.iter().any(|(name, _)| *name == pattern.name) {
                 return Err(of(pattern, "the name is given twice: each pattern needs its own"));
             }
-            patterns.push((pattern.name.clone(), compile(pattern)?));
+            let bytes_max = COMPILED_BYTES_MAX.min(ALL_COMPILED_BYTES_MAX / spec.patterns.len());
+            patterns.push((pattern.name.clone(), compile(pattern, bytes_max)?));
         }
         let mut layers = spec.layers.clone();
         layers.sort_unstable();
@@ -96,7 +99,7 @@ fn check_name(name: &str) -> Result<(), Error> {
     Err(Error::Pattern { name: name.into(), reason })
 }
 
-fn compile(pattern: &Pattern) -> Result<Regex, Error> {
+fn compile(pattern: &Pattern, compiled_bytes_max: usize) -> Result<Regex, Error> {
     if pattern.regex.len() > PATTERN_BYTES_MAX {
         return Err(of(
             pattern,
@@ -106,7 +109,7 @@ fn compile(pattern: &Pattern) -> Result<Regex, Error> {
     let regex = RegexBuilder::new(&pattern.regex)
         .multi_line(true)
         .case_insensitive(pattern.case_insensitive)
-        .size_limit(COMPILED_BYTES_MAX)
+        .size_limit(compiled_bytes_max)
         .build()
         .map_err(|e| match e {
             regex::Error::CompiledTooBig(_) => of(

@@ -99,19 +99,6 @@ impl<'a> Mapper<'a> {
                     FailureNote { shard: task.shard, object, reason, detail: format!("{uri}: {detail}") },
                 )
             }
-            Err(Error::Kernel(
-                e @ (dragnet_kernel::Error::Read { .. } | dragnet_kernel::Error::Shrunk { .. }),
-            )) => {
-                let reason = if matches!(e, dragnet_kernel::Error::Shrunk { .. }) {
-                    Reason::Changed
-                } else {
-                    Reason::Unreadable
-                };
-                note(
-                    &loaded.output,
-                    FailureNote { shard: task.shard, object: None, reason, detail: e.to_string() },
-                )
-            }
             other => other,
         }
     }
@@ -210,23 +197,6 @@ fn commit(output: &Output, record: &CommitRecord) -> Result<Outcome, Error> {
     }
 }
 
-fn blank(task: &Task, first: Option<Seam>, next: Seam) -> CommitRecord {
-    CommitRecord {
-        shard: task.shard,
-        attempt: String::new(),
-        mapper: env!("CARGO_PKG_VERSION").into(),
-        first,
-        next,
-        to_end: task.to_end,
-        hits_max: task.hits_max,
-        leave_out: task.leave_out.clone(),
-        capped: false,
-        coverage: Vec::new(),
-        searches: Vec::new(),
-        cpu_ms: 0,
-    }
-}
-
 fn range(
     loaded: &Loaded,
     task: &Task,
@@ -240,7 +210,7 @@ fn range(
     let end = if task.to_end { loaded.plan.end_of(place) } else { end };
     let scanned =
         scan_object(loaded, object, place, (start, end), task.begin, task.hits_max, hits, progress)?;
-    let mut record = blank(task, scanned.first, scanned.next);
+    let mut record = CommitRecord::of(task, scanned.first, scanned.next);
     record.capped = scanned.capped;
     record.coverage.push(ObjectCoverage { object: place, coverage: scanned.coverage });
     Ok(record)
@@ -254,7 +224,7 @@ fn bundle(
     hits: &mut Hits<'_>,
     progress: &dyn Fn(u64),
 ) -> Result<CommitRecord, Error> {
-    let mut record = blank(task, Some(Seam::at(0)), Seam::at(0));
+    let mut record = CommitRecord::of(task, Some(Seam::at(0)), Seam::at(0));
     let mut failed = None;
     for place in (first..first + count).filter(|place| !task.leave_out.contains(place)) {
         let object = &loaded.plan.objects[place];
@@ -316,10 +286,12 @@ fn scan_object(
     let before = hits.totals.hits;
     let scanned = scan(&counted, object.kind, &range, &loaded.search, &mut |hit| hits.add(hit));
     let scanned = match scanned {
-        // A file that shrinks or changes under the read is a changed one, whatever the read said.
-        Err(dragnet_kernel::Error::Shrunk { .. }) => {
+        // The object that could not be had is named, so that the others of its bundle can do without it.
+        Err(e @ (dragnet_kernel::Error::Read { .. } | dragnet_kernel::Error::Shrunk { .. })) => {
+            // A file that changes under the read is a changed one, whatever the read said.
             opened.check()?;
-            scanned?
+            let (uri, detail) = (object.uri.clone(), e.to_string());
+            return Err(Error::Object { uri, reason: Reason::Unreadable, detail });
         }
         other => other?,
     };

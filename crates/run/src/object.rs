@@ -3,9 +3,12 @@
 use crate::plan::Object;
 use crate::{Error, uri};
 use dragnet_kernel::coverage::Reason;
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+/// `O_NONBLOCK`.
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
 
 /// An object that is open and is the planned one.
 #[derive(Debug)]
@@ -27,7 +30,9 @@ pub fn version_of(metadata: &Metadata) -> String {
 /// [`Error::Object`] when it has gone, may not be read, or is another than the planned one.
 pub fn open(object: &Object) -> Result<Opened, Error> {
     let path = uri::to_path(&object.uri)?;
-    let file = File::open(&path).map_err(|e| unreadable(&object.uri, &e))?;
+    // What was a file may be a FIFO by now: that must not hold a mapper.
+    let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(&path);
+    let file = file.map_err(|e| unreadable(&object.uri, &e))?;
     let opened = Opened { file, uri: object.uri.clone(), version: object.version.clone() };
     opened.check()?;
     Ok(opened)

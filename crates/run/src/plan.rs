@@ -34,7 +34,8 @@ pub struct Object {
     pub uri: String,
     /// Stored bytes.
     pub size: u64,
-    /// What must still be so when it is read: size and time of change, or an ETag.
+    /// What must still be so when it is read: size and time of change, or an ETag. Empty for what can't be
+    /// read at all, which is in [`Plan::skipped`] and in no shard.
     pub version: String,
     /// What it is, by its first bytes.
     pub kind: Kind,
@@ -92,6 +93,11 @@ impl Plan {
         let mut shards = Vec::new();
         let mut bundle: Option<(usize, usize, u64)> = None;
         for (place, (object, end)) in objects.iter().zip(ends.iter().copied()).enumerate() {
+            if object.version.is_empty() {
+                // It could not be read when the plan was made, and the plan says so.
+                flush(&mut bundle, &mut shards);
+                continue;
+            }
             let small = end == object.size && (!object.kind.splits() || object.size <= shard_bytes / 8);
             if !small {
                 flush(&mut bundle, &mut shards);
@@ -175,7 +181,7 @@ mod tests {
 
     #[test]
     fn shards_cover_every_byte_once() {
-        let object = |size, kind| Object { uri: String::new(), size, version: String::new(), kind };
+        let object = |size, kind| Object { uri: String::new(), size, version: "v".into(), kind };
         let objects = [
             object(1000, Kind::WarcGzip),
             object(3, Kind::Document),

@@ -86,14 +86,14 @@ impl CommitRecord {
         format!("records/{shard:06}")
     }
 
-    /// The name that a task's record will have, if the task knows where it begins.
-    pub fn name_for(task: &Task) -> Option<String> {
-        let record = CommitRecord {
+    /// The record of a task as it begins: nothing found, nothing covered.
+    pub(crate) fn of(task: &Task, first: Option<Seam>, next: Seam) -> CommitRecord {
+        CommitRecord {
             shard: task.shard,
             attempt: String::new(),
-            mapper: String::new(),
-            first: Some(task.begin?),
-            next: Seam::at(0),
+            mapper: env!("CARGO_PKG_VERSION").into(),
+            first,
+            next,
             to_end: task.to_end,
             hits_max: task.hits_max,
             leave_out: task.leave_out.clone(),
@@ -101,8 +101,12 @@ impl CommitRecord {
             coverage: Vec::new(),
             searches: Vec::new(),
             cpu_ms: 0,
-        };
-        Some(record.name())
+        }
+    }
+
+    /// The name that a task's record will have, if the task knows where it begins.
+    pub fn name_for(task: &Task) -> Option<String> {
+        Some(CommitRecord::of(task, Some(task.begin?), Seam::at(0)).name())
     }
 
     /// Stored bytes that were read and searched.

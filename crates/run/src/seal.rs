@@ -176,7 +176,7 @@ fn draw_up(output: &Output, plan: &Plan, chain: &Chain, gap: &Gap) -> Result<(Ma
                 }
                 manifest.hits += record.hits();
                 manifest.records.push(summary.name.clone());
-                manifest.searched = true;
+                manifest.searched |= record.records() > 0 || record.bytes() > 0;
                 for of in &record.coverage {
                     let covered = &mut of_objects[of.object];
                     covered.coverage.add(&of.coverage);
@@ -237,21 +237,27 @@ fn fill_up(plan: &Plan, chain: &Chain, gap: &Gap, of_objects: &mut [Covered]) {
             covered.seen = true;
         }
     }
-    for (place, object) in plan.objects.iter().enumerate() {
-        let ranged = plan.shards.iter().any(|s| matches!(s, Shard::Range { object: of, .. } if *of == place));
+    let mut ends: BTreeMap<usize, u64> = BTreeMap::new();
+    for shard in &plan.shards {
+        if let Shard::Range { object, end, .. } = shard {
+            let known = ends.entry(*object).or_default();
+            *known = (*known).max(*end);
+        }
+    }
+    for (place, end) in ends {
         let covered = &mut of_objects[place];
-        let end = if ranged { plan.end_of(place) } else { 0 };
-        if ranged && covered.to < end {
+        if covered.to < end {
             covered.coverage.skip(Skip::new(covered.to, end - covered.to, gap.rest));
             covered.to = end;
         }
-        for (_, skip) in plan.skipped.iter().filter(|(of, _)| *of == place) {
-            // A record that begins before a limit is read past it.
-            let from = skip.offset.max(covered.to);
-            let length = (skip.offset + skip.length).saturating_sub(from);
-            if length > 0 || object.size == 0 {
-                covered.coverage.skip(Skip { offset: from, length, ..skip.clone() });
-            }
+    }
+    for (place, skip) in &plan.skipped {
+        let covered = &mut of_objects[*place];
+        // A record that begins before a limit is read past it.
+        let from = skip.offset.max(covered.to);
+        let length = (skip.offset + skip.length).saturating_sub(from);
+        if length > 0 || plan.objects[*place].size == 0 {
+            covered.coverage.skip(Skip { offset: from, length, ..skip.clone() });
         }
     }
 }

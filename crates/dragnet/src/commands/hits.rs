@@ -2,7 +2,7 @@
 
 use super::{Target, print_json};
 use crate::exit;
-use crate::follow::{Show, write_hits};
+use crate::follow::{Show, exit_of, write_hits};
 use crate::settings::Settings;
 use anyhow::Result;
 use std::io::Write;
@@ -24,9 +24,9 @@ pub(crate) struct Hits {
     /// Show a hash and the first 4 characters instead of what was matched
     #[arg(long)]
     redact: bool,
-    /// The order: settled, or dataset once the job has ended
-    #[arg(long, value_name = "ORDER", default_value = "settled")]
-    order: String,
+    /// The order: settled, or dataset [default: dataset once the job has ended]
+    #[arg(long, value_name = "ORDER")]
+    order: Option<String>,
     #[command(flatten)]
     target: Target,
 }
@@ -34,6 +34,9 @@ pub(crate) struct Hits {
 impl Hits {
     pub(crate) fn run(self, settings: &Settings) -> Result<ExitCode> {
         let reached = self.target.reach(settings)?;
+        let job = reached.client.job(&self.job)?;
+        let order =
+            self.order.as_deref().unwrap_or(if job["digest"].is_string() { "dataset" } else { "settled" });
         let base = format!("/v1/jobs/{}/hits", self.job);
         let redact = if self.redact { "&redact=true" } else { "" };
         let mut out = std::io::stdout().lock();
@@ -52,7 +55,7 @@ impl Hits {
             return Ok(exit::HITS.into());
         }
         let show = if self.json { Show::Json } else { Show::Text };
-        let mut next = Some(format!("{base}?limit=1000&order={}{redact}", self.order));
+        let mut next = Some(format!("{base}?limit=1000&order={order}{redact}"));
         let mut any = false;
         while let Some(path) = next {
             let page = reached.client.hits(&path)?;
@@ -63,6 +66,7 @@ impl Hits {
             write_hits(&mut out, &page.lines, show)?;
             next = page.next;
         }
-        Ok(if any { exit::HITS } else { exit::NO_HIT }.into())
+        // Without a hit, whether that is the complete answer is the job's to say.
+        Ok(if any { exit::HITS } else { exit_of(&job) }.into())
     }
 }

@@ -45,7 +45,7 @@ impl Submit {
 #[derive(Debug, clap::Args)]
 pub(crate) struct JobArgs {
     /// The pattern, then files, folders and globs; with -e or -f all of them are data
-    #[arg(value_name = "RE|DATA", required = true)]
+    #[arg(value_name = "RE|DATA")]
     arguments: Vec<String>,
     /// A named pattern; may be given several times
     #[arg(short = 'e', long = "regex", value_name = "NAME=RE")]
@@ -107,8 +107,9 @@ impl JobArgs {
             dataset.push(self.source(entry, client)?.into());
         }
         if let Some(list) = &self.files_from {
-            let base = self.base.as_ref().map(|base| absolute(base)).transpose()?;
-            dataset.push(json!({ "manifest": absolute(list)?, "base": base }));
+            let source = |path: &Path| self.source(&path.to_string_lossy(), client);
+            let base = self.base.as_deref().map(source).transpose()?;
+            dataset.push(json!({ "manifest": source(list)?, "base": base }));
         }
         if dataset.is_empty() {
             bail!("nothing to search: name files, folders or globs behind the pattern, or use --files-from");
@@ -162,14 +163,15 @@ impl JobArgs {
     fn pattern(&self, name: &str, regex: &str) -> Json {
         let mut regex = if self.fixed_strings { escape(regex) } else { regex.to_owned() };
         if self.word_regexp {
-            regex = format!(r"\b(?:{regex})\b");
+            regex = format!(r"\b{{start-half}}(?:{regex})\b{{end-half}}");
         }
         json!({ "name": name, "regex": regex, "case_insensitive": self.ignore_case })
     }
 
     /// A path as the service must see it; a URI stays as it is.
     fn source(&self, entry: &str, client: &Client) -> Result<String> {
-        if dragnet_run::uri::scheme(entry).is_some() {
+        // A name that is there is that file, whatever it looks like.
+        if dragnet_run::uri::scheme(entry).is_some() && !Path::new(entry).exists() {
             return Ok(entry.to_owned());
         }
         if !client.is_local() {

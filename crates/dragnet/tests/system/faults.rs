@@ -241,6 +241,25 @@ impl Drop for Unmount {
 }
 
 #[test]
+fn what_is_no_document_holds_nobody_up() {
+    let sandbox = Sandbox::new();
+    sandbox.write("data/a.txt", b"needle-1");
+    sandbox.write("data/b.txt", b"needle-2");
+    let fifo = std::process::Command::new("mkfifo").arg(sandbox.path("data/a.fifo")).status();
+    assert!(fifo.unwrap().success());
+    std::os::unix::fs::symlink("/nowhere", sandbox.path("data/b.link")).unwrap();
+    let service = sandbox.serve();
+    let id = service.submit(&spec(&sandbox.path("data")));
+    let result = service.result(&id);
+    assert_eq!(service.hits(&id).len(), 2);
+    let expected = [("a.fifo", "not_a_document"), ("b.link", "unreadable")];
+    assert_eq!(
+        gaps(&result["coverage"]),
+        expected.map(|(name, reason)| (name.to_owned(), reason.to_owned()))
+    );
+}
+
+#[test]
 fn a_cancel_while_launch_runs_is_monitorings_to_see() {
     let sandbox = Sandbox::new();
     for n in 0..4000 {

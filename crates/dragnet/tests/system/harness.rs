@@ -271,7 +271,13 @@ impl Service {
         let mut children = Vec::new();
         for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
             let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            children.extend(text.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
+            // A child that has not become a mapper yet still holds up the thread that started it.
+            let is_mapper = |pid: &&str| {
+                std::fs::read(format!("/proc/{pid}/cmdline"))
+                    .is_ok_and(|line| line.windows(5).any(|w| w == b"\0map\0"))
+            };
+            let pids = text.split_whitespace().filter(is_mapper);
+            children.extend(pids.filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
         }
         children
     }

@@ -11,7 +11,7 @@ pub use monitoring::Monitoring;
 pub use shutdown::Shutdown;
 
 use crate::spec::JobSpec;
-use dragnet_engine::{Engine, Round};
+use dragnet_engine::{Engine, Round, failed};
 use dragnet_pattern::{Claim, Failure};
 use dragnet_run::Output;
 use std::sync::Arc;
@@ -51,18 +51,6 @@ impl Job {
     fn engine<'a>(&self, engines: &'a Engines) -> Result<&'a Arc<dyn Engine>, Failure> {
         let missing = || Failure::Park(format!("this service has no engine `{}`", self.spec.engine));
         engines.iter().find(|engine| engine.name() == self.spec.engine).ok_or_else(missing)
-    }
-}
-
-/// An output that can't be read or written now is a dependency that is down, and not the job's failure.
-fn failed(e: dragnet_run::Error) -> Failure {
-    match e {
-        dragnet_run::Error::Output { .. } => Failure::Down {
-            dependency: "output".into(),
-            reason: e.to_string(),
-            after: Duration::from_secs(1),
-        },
-        other => Failure::Failed(other.to_string()),
     }
 }
 

@@ -92,11 +92,13 @@ fn broken_and_odd_archives_are_read_as_far_as_they_can_be() {
 
 #[test]
 fn a_plain_file_goes_on_behind_a_wrong_length() {
-    let file = [page(0), claims(1, "20"), page(2), page(3)].concat();
-    let found = scan_all(&file, &search("needle[0-9]", &[Layer::Body]));
-    assert_eq!(found.matches(), ["needle0", "needle2", "needle3"]);
-    let skips = &found.scanned.coverage.skipped;
-    assert_eq!((skips.len(), skips[0].reason), (1, Reason::Damaged));
+    for length in ["20", "99999999", "18446744073709551615", "none"] {
+        let file = [page(0), claims(1, length), page(2), page(3)].concat();
+        let found = scan_all(&file, &search("needle[0-9]", &[Layer::Body]));
+        assert_eq!(found.matches(), ["needle0", "needle2", "needle3"], "{length}");
+        let skips = &found.scanned.coverage.skipped;
+        assert_eq!((skips.len(), skips[0].reason), (1, Reason::Damaged), "{length}");
+    }
 }
 
 #[test]

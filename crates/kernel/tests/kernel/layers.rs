@@ -28,6 +28,18 @@ fn each_layer_shows_its_own_bytes() {
         ("both", both, Layer::Body, 1),
         ("UTF-16", utf16, Layer::Body, 1),
         ("a coding that is not decoded", brotli, Layer::Body, 1),
+        (
+            "a charset that is refused",
+            response("http://h/k", "Content-Type: text/html; charset=iso-2022-kr\r\n", b"needle"),
+            Layer::Body,
+            1,
+        ),
+        (
+            "UTF-16 that is not HTTP",
+            record("resource", "http://h/u", "text/plain", b"\xff\xfen\0e\0e\0d\0l\0e\0"),
+            Layer::Body,
+            1,
+        ),
         ("not HTTP", record("conversion", "http://h/t", "text/plain", b"needle"), Layer::Body, 1),
         ("HTTP headers", response("http://h/x", "X-Needle: needle\r\n", b""), Layer::Headers, 1),
         (
@@ -51,6 +63,10 @@ fn what_is_not_decoded_is_named() {
     let undecoded = &found.scanned.coverage.undecoded[0];
     assert_eq!((undecoded.layer.as_str(), undecoded.searched_instead.as_str()), ("body", "raw"));
     assert!(!found.scanned.coverage.complete());
+    let both = scan_all(&file, &search("needle", &[Layer::Raw, Layer::Body]));
+    assert_eq!(both.hits.len(), 1, "what is searched in its place is searched once");
+    let hit = &both.hits[0];
+    assert_eq!((hit.layer.as_str(), hit.start, hit.end), ("raw", found.hits[0].start, found.hits[0].end));
 }
 
 #[test]
