@@ -123,8 +123,8 @@ fn deliver(tx: &mut Tx<'_>, message: i64, work: &str, group: &str, due_ms: i64) 
     let sql = "insert into controller (work_id, name, step, due_ms) values (?1, ?2, 'waiting', ?3) \
                on conflict (work_id, name) do update set asked = controller.asked + 1, \
                step = case when controller.step in ('idle', 'done') then 'waiting' else controller.step end, \
-               due_ms = case when controller.step = 'waiting' then min(controller.due_ms, excluded.due_ms) \
-                        else excluded.due_ms end";
+               due_ms = case when controller.step = 'waiting' and controller.due_ms < excluded.due_ms \
+                        then controller.due_ms else excluded.due_ms end";
     tx.execute(sql, params![work, group, due_ms])?;
     tx.wakes(group, due_ms);
     Ok(())
@@ -346,7 +346,8 @@ fn step(tx: &mut Tx<'_>, of: &Fence, advance: &Advance, asked_more: bool) -> Res
                suspect = case when ?3 = 'running' then suspect else 0 end, \
                alone = case when ?3 = 'running' then alone else 0 end, \
                metrics = coalesce(?5, metrics), memo = coalesce(?6, memo), \
-               settled = max(settled, ?7), ended_ms = case when ?7 = 1 then coalesce(ended_ms, ?8) else ended_ms end \
+               settled = case when ?7 = 1 then 1 else settled end, \
+               ended_ms = case when ?7 = 1 then coalesce(ended_ms, ?8) else ended_ms end \
                where work_id = ?1 and name = ?2";
     let text = |json: &Option<serde_json::Value>| json.as_ref().map(ToString::to_string);
     let values = params![
