@@ -113,7 +113,6 @@ impl Service {
             Arc::new(Shutdown { engines, task_life: Duration::from_secs(self.args.task_life_s) }),
             Arc::new(driver),
         ];
-        debug_assert!(controllers.iter().any(|c| c.topic() == LOCAL_TOPIC));
         let policy = Policy { lease: Duration::from_secs(self.args.lease_s.max(1)), ..Policy::default() };
         let locks = self.state.join("owners");
         let worker = Worker::new(self.store.clone(), policy, &locks, only.map(str::to_owned))?;

@@ -1,7 +1,7 @@
 //! A job as its client sees it.
 
 use crate::controllers;
-use dragnet_pattern::{Error, Row, Statement, Status, Step, Store, Work};
+use dragnet_pattern::{Error, Row, Statement, Store, Work};
 use serde_json::{Value as Json, json};
 
 /// The whole job: status, stage, each controller's own row, progress, digest, cost.
@@ -73,11 +73,6 @@ fn controller(row: &Row) -> Json {
         "waiting_for": row.waiting_for,
         "error": row.error,
     })
-}
-
-/// Whether a job has anything left to do for its client.
-pub fn is_over(status: Status, rows: &[Row]) -> bool {
-    status.is_terminal() || rows.iter().any(|row| row.step == Step::Parked)
 }
 
 /// RFC 3339 with milliseconds.

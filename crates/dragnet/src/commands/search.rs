@@ -1,7 +1,7 @@
 //! `dragnet search`
 
+use super::embed;
 use super::submit::JobArgs;
-use super::{embed, print_json};
 use crate::client::Client;
 use crate::exit;
 use crate::follow::{Show, follow};
@@ -77,37 +77,6 @@ fn name_unfinished(client: &Client, own: &str) -> Result<()> {
                 eprintln!("unfinished: {id} ({status}); `dragnet watch {id}` goes on with it");
             }
         }
-    }
-    Ok(())
-}
-
-/// Prints a job for a program or in a few words.
-pub(crate) fn print_job(job: &serde_json::Value, as_json: bool) -> Result<()> {
-    use std::io::Write;
-    if as_json {
-        return print_json(job);
-    }
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
-    let progress = &job["progress"];
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "job       {}", text(&job["id"]))?;
-    writeln!(out, "status    {} (stage {})", text(&job["status"]), text(&job["stage"]))?;
-    writeln!(
-        out,
-        "progress  {} of {} bytes, {} of {} shards, {} records, {} hits",
-        progress["bytes_done"],
-        progress["bytes_total"],
-        progress["shards_done"],
-        progress["shards_total"],
-        progress["records"],
-        progress["hits"]
-    )?;
-    for (name, row) in job["controllers"].as_object().into_iter().flatten() {
-        let error = row["error"].as_str().map_or(String::new(), |error| format!("  {error}"));
-        writeln!(out, "{name:9} {} (attempt {}){error}", text(&row["status"]), row["attempt"])?;
-    }
-    if let Some(detail) = job["error"]["detail"].as_str() {
-        writeln!(out, "error     {detail}")?;
     }
     Ok(())
 }

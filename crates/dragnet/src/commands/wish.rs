@@ -1,7 +1,7 @@
 //! `dragnet cancel` and `dragnet redrive`: wishes that the job's owner finds.
 
 use super::Target;
-use super::search::print_job;
+use super::status::print_job;
 use crate::exit;
 use crate::settings::Settings;
 use anyhow::Result;

@@ -148,15 +148,16 @@ impl Controller for Monitoring {
         settle(store, claim, &counted, &mut memo).await?;
         let metrics = metrics(&memo, &counted, &observed);
 
-        let over = memo.ends_by.is_some() || counted.missing.is_empty();
-        if over {
-            if !observed.ended && !plan.shards.is_empty() {
-                // What is under way may still commit, and the seal must not race with it.
+        if memo.ends_by.is_some() || counted.missing.is_empty() {
+            let under_way = !observed.ended && !plan.shards.is_empty();
+            if under_way {
                 engine.stop(&round).await.map_err(engine_failed)?;
                 crash::point(MONITORING, "stopped");
-                if memo.ends_by.is_none() || memo.ends_by == Some(Reason::HitsCap) {
-                    return self.seal(store, claim, &job, sight, counted, memo).await;
-                }
+            }
+            // What is under way may still commit. Where all that counts is known, that changes nothing;
+            // else the seal waits for the round's end, so as not to race with it.
+            let all_known = matches!(memo.ends_by, None | Some(Reason::HitsCap));
+            if under_way && !all_known {
                 return Ok(again(memo, metrics, STOPPED_TICK));
             }
             return self.seal(store, claim, &job, sight, counted, memo).await;

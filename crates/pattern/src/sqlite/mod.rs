@@ -226,9 +226,9 @@ impl rusqlite::types::FromSql for Value {
 
 #[async_trait]
 impl Store for Sqlite {
-    async fn accept(&self, accept: Accept) -> Result<Accepted, Error> {
+    async fn accept(&self, mut accept: Accept) -> Result<Accepted, Error> {
         let machine = verbs::machine(self.machines, &accept.kind)?;
-        let work = verbs::begun(machine, &accept);
+        let work = verbs::begun(machine, &mut accept);
         let spec = work.spec.to_string();
         self.write(move |tx| verbs::accept(tx, work, &spec, accept)).await
     }

@@ -43,13 +43,14 @@ pub(super) fn machine(machines: &'static [Machine], kind: &str) -> Result<&'stat
         .ok_or_else(|| Error::Transition(format!("no machine for the kind `{kind}`")))
 }
 
-/// A work as it begins, made before the writer is asked for its time; `created_ms` is the writer's.
-pub(super) fn begun(machine: &Machine, accept: &Accept) -> Work {
+/// A work as it begins, made before the writer is asked for its time; it takes the request's spec, and
+/// `created_ms` is the writer's.
+pub(super) fn begun(machine: &Machine, accept: &mut Accept) -> Work {
     Work {
         id: uuid::Uuid::now_v7().to_string(),
         tenant: accept.tenant.clone(),
         kind: accept.kind.clone(),
-        spec: accept.spec.clone(),
+        spec: std::mem::take(&mut accept.spec),
         stage: machine.stages.first().copied().unwrap_or_default().to_owned(),
         status: Status::Accepted,
         outcome: None,
