@@ -18,7 +18,7 @@ pub use problem::Problem;
 /// The tenant of a service without tenants.
 pub const DEFAULT_TENANT: &str = "default";
 /// The largest body of a request.
-const BODY_BYTES_MAX: usize = 4 << 20;
+pub(crate) const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// What the API serves.
 #[derive(Clone)]
@@ -41,5 +41,6 @@ pub fn router(api: Api) -> Router {
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn(problem::refuse_by_length))
         .with_state(api)
 }

@@ -1,7 +1,10 @@
 //! Errors as clients get them: RFC 9457, always, the framework's own included.
 
+use crate::BODY_BYTES_MAX;
+use axum::extract::Request;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::http::{StatusCode, Uri, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use dragnet_job::hits;
 use dragnet_pattern::Error;
@@ -149,4 +152,19 @@ pub(crate) async fn method_not_allowed(method: axum::http::Method, uri: Uri) -> 
         "This method is not allowed here",
         detail,
     )
+}
+
+/// Refuses a body that says it is too long before a byte of it is read: a client that waits for `100 Continue`
+/// (RFC 9110, 10.1.1) then hears why, and is not cut off while it sends.
+pub(crate) async fn refuse_by_length(request: Request, next: Next) -> Response {
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    match length.filter(|length| *length > BODY_BYTES_MAX as u64) {
+        None => next.run(request).await,
+        Some(length) => {
+            let detail = format!("it has {length} bytes: {BODY_BYTES_MAX} are taken");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body", "The body can't be taken", detail)
+                .into_response()
+        }
+    }
 }

@@ -218,6 +218,10 @@ impl Service {
         if let Some(key) = key {
             request = request.header("Idempotency-Key", key);
         }
+        if body.len() > 1 << 20 {
+            // As curl does: who is refused by the length alone must not be cut off while it still sends.
+            request = request.header("Expect", "100-continue");
+        }
         answer(request.send(body))
     }
 
