@@ -6,6 +6,9 @@ mod client;
 mod commands;
 mod exit;
 mod follow;
+mod output;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod service;
 mod settings;
 

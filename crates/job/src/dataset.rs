@@ -63,21 +63,36 @@ pub fn path_of(entry: &str) -> Result<PathBuf, Error> {
 /// See [`Error`]: an entry that is missing or unreadable as a whole; single files that can't be read are
 /// in [`Resolved::skipped`].
 pub fn resolve(dataset: &[Source]) -> Result<Resolved, Error> {
-    let mut paths = Vec::new();
+    let mut resolved = Resolved::default();
+    paths(dataset, &mut |path| {
+        resolved.add(&path);
+        true
+    })?;
+    Ok(resolved)
+}
+
+/// Calls `found` with the path of each object, each once and in order, until it says no.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn paths(dataset: &[Source], found: &mut dyn FnMut(PathBuf) -> bool) -> Result<(), Error> {
+    let mut seen = HashSet::new();
+    let several = dataset.len() > 1 || dataset.iter().any(|source| matches!(source, Source::Manifest { .. }));
+    let mut goes_on = true;
+    // One folder or glob names nothing twice.
+    let mut once = |path: PathBuf| {
+        if goes_on && (!several || seen.insert(path.clone())) {
+            goes_on = found(path);
+        }
+        goes_on
+    };
     for source in dataset {
         match source {
-            Source::Uri(entry) => entry_paths(entry, &mut paths)?,
-            Source::Manifest { manifest, base } => manifest_paths(manifest, base.as_deref(), &mut paths)?,
+            Source::Uri(entry) => entry_paths(entry, &mut once)?,
+            Source::Manifest { manifest, base } => manifest_paths(manifest, base.as_deref(), &mut once)?,
         }
     }
-    let mut seen = HashSet::new();
-    let mut resolved = Resolved::default();
-    for path in paths {
-        if seen.insert(path.clone()) {
-            resolved.add(&path);
-        }
-    }
-    Ok(resolved)
+    Ok(())
 }
 
 impl Resolved {
@@ -94,7 +109,7 @@ impl Resolved {
 }
 
 fn empty(path: &Path) -> Object {
-    Object { uri: uri::of_path(path), size: 0, version: String::new(), kind: Kind::Document }
+    Object { uri: uri::of_path(path), size: 0, version: String::new(), kind: Kind::DOCUMENT }
 }
 
 /// The object at a path, or why it is none.
@@ -107,60 +122,68 @@ fn look(path: &Path) -> std::io::Result<Result<Object, Reason>> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     let size = metadata.len();
-    let kind = Kind::of(&file as &dyn ReadAt).map_err(std::io::Error::other)?;
+    let kind = Kind::of(&file as &dyn ReadAt, &path.to_string_lossy()).map_err(std::io::Error::other)?;
     Ok(Ok(Object { uri: uri::of_path(path), size, version: version_of(&metadata), kind }))
 }
 
-fn entry_paths(entry: &str, paths: &mut Vec<PathBuf>) -> Result<(), Error> {
+/// Takes a path, and says whether more are wanted.
+type Found<'a> = dyn FnMut(PathBuf) -> bool + 'a;
+
+fn entry_paths(entry: &str, found: &mut Found<'_>) -> Result<(), Error> {
     let path = path_of(entry)?;
     // A name that is there is that file, whatever characters are in it.
     if !path.exists() && entry.contains(['*', '?', '[', '{']) {
-        return glob_paths(entry, &path, paths);
+        return glob_paths(entry, &path, found);
     }
     let path = path.canonicalize().map_err(|_| Error::Missing(entry.to_owned()))?;
     if path.is_dir() {
-        return walk(&path, &mut |file| paths.push(file));
+        return walk(&path, found).map(|_| ());
     }
-    paths.push(path);
+    found(path);
     Ok(())
 }
 
-fn glob_paths(entry: &str, path: &Path, paths: &mut Vec<PathBuf>) -> Result<(), Error> {
+fn glob_paths(entry: &str, path: &Path, found: &mut Found<'_>) -> Result<(), Error> {
     let text = path.to_string_lossy();
     let glob = globset::GlobBuilder::new(&text).literal_separator(true).build();
     let glob = glob.map_err(|e| Error::Entry(format!("`{entry}`: {e}")))?.compile_matcher();
     let special = text.find(['*', '?', '[', '{']).unwrap_or(text.len());
     let folder = Path::new(&text[..text[..special].rfind('/').map_or(0, |n| n + 1)]).to_owned();
     let real = folder.canonicalize().map_err(|_| Error::NoMatch(entry.to_owned()))?;
-    let before = paths.len();
+    let mut matched = false;
     walk(&real, &mut |file| {
         let named = file.strip_prefix(&real).map_or_else(|_| file.clone(), |rest| folder.join(rest));
-        if glob.is_match(&named) {
-            paths.push(file);
+        if !glob.is_match(&named) {
+            return true;
         }
+        matched = true;
+        found(file)
     })?;
-    if paths.len() == before { Err(Error::NoMatch(entry.to_owned())) } else { Ok(()) }
+    if matched { Ok(()) } else { Err(Error::NoMatch(entry.to_owned())) }
 }
 
 /// Every file below a folder, by name; links to folders are not followed, so that no loop can be.
-fn walk(folder: &Path, found: &mut dyn FnMut(PathBuf)) -> Result<(), Error> {
+fn walk(folder: &Path, found: &mut Found<'_>) -> Result<bool, Error> {
     let read = |source| Error::Read { path: folder.display().to_string(), source };
     let mut entries: Vec<fs::DirEntry> =
         fs::read_dir(folder).map_err(read)?.collect::<Result<_, _>>().map_err(read)?;
-    entries.sort_by_key(fs::DirEntry::file_name);
+    entries.sort_by_cached_key(fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
         let kind = entry.file_type().map_err(read)?;
-        if kind.is_dir() {
-            walk(&path, found)?;
-        } else if !(kind.is_symlink() && path.is_dir()) {
-            found(path);
+        let goes_on = if kind.is_dir() {
+            walk(&path, found)?
+        } else {
+            kind.is_symlink() && path.is_dir() || found(path)
+        };
+        if !goes_on {
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
-fn manifest_paths(manifest: &str, base: Option<&str>, paths: &mut Vec<PathBuf>) -> Result<(), Error> {
+fn manifest_paths(manifest: &str, base: Option<&str>, found: &mut Found<'_>) -> Result<(), Error> {
     let path = path_of(manifest)?;
     let read = |source| Error::Read { path: manifest.to_owned(), source };
     let bytes = fs::read(&path).map_err(read)?;
@@ -180,7 +203,9 @@ fn manifest_paths(manifest: &str, base: Option<&str>, paths: &mut Vec<PathBuf>) 
         let absolute = uri::scheme(line).is_some() || line.starts_with('/');
         let path = if absolute { path_of(line)? } else { base.join(line) };
         // One object has one name here; what is not there is a named gap.
-        paths.push(path.canonicalize().unwrap_or(path));
+        if !found(path.canonicalize().unwrap_or(path)) {
+            break;
+        }
     }
     Ok(())
 }

@@ -47,14 +47,14 @@ impl CountBy {
         ("date", CountBy::Date),
     ];
 
-    fn key(self, hit: &Hit) -> String {
+    fn key(self, hit: &Hit<'_>) -> String {
         let none = String::new;
         match self {
-            CountBy::Match => hit.matched.clone(),
-            CountBy::Pattern => hit.pattern.clone(),
+            CountBy::Match => hit.matched.clone().into_owned(),
+            CountBy::Pattern => hit.pattern.clone().into_owned(),
             CountBy::Host => hit.url.as_deref().map_or_else(none, |url| host(url).to_owned()),
-            CountBy::Url => hit.url.clone().unwrap_or_default(),
-            CountBy::Object => hit.object.clone(),
+            CountBy::Url => hit.url.clone().unwrap_or_default().into_owned(),
+            CountBy::Object => hit.object.clone().into_owned(),
             CountBy::Date => hit.date.as_deref().map_or_else(none, |date| date.chars().take(10).collect()),
         }
     }
@@ -218,7 +218,7 @@ pub async fn count(
         from += names.len() as u64;
         for name in names {
             each_line(output, &name, 0, &mut |line| {
-                let hit: Hit = serde_json::from_str(line)?;
+                let hit: Hit<'_> = serde_json::from_str(line)?;
                 let key = by.key(&hit);
                 let key = if redacted && by == CountBy::Match { veil(&key) } else { key };
                 *counts.entry(key).or_default() += 1;
@@ -266,12 +266,12 @@ fn each_line(
 
 /// The hit without what it matched: a hash and the first 4 characters stand in its place.
 pub fn redact(line: &str) -> String {
-    let Ok(mut hit) = serde_json::from_str::<Hit>(line) else { return "{}".into() };
-    hit.matched = veil(&hit.matched);
+    let Ok(mut hit) = serde_json::from_str::<Hit<'_>>(line) else { return "{}".into() };
+    hit.matched = veil(&hit.matched).into();
     hit.match_base64 = None;
     hit.captures.clear();
-    hit.before.clear();
-    hit.after.clear();
+    hit.before = Default::default();
+    hit.after = Default::default();
     serde_json::to_string(&hit).unwrap_or_default()
 }
 

@@ -1,8 +1,7 @@
 //! What a client posts: patterns, dataset, limits.
 
-use dragnet_kernel::{Layer, Pattern, Search, SearchSpec};
+use dragnet_kernel::{FilterSpec, Layer, Pattern, Search, SearchSpec};
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
 
 /// A job as it is posted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,9 +14,15 @@ pub struct JobSpec {
     /// The layers of a record that are searched; `body` where none is given.
     #[serde(default = "body")]
     pub layers: Vec<Layer>,
-    /// Which records are searched. This version searches all and takes none.
+    /// Which records are searched; all where it is left out.
+    #[serde(default, skip_serializing_if = "FilterSpec::is_empty")]
+    pub filter: FilterSpec,
+    /// Of JSON lines the field that is searched, as `text` or `page.text`; of Parquet the column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub filter: Option<Json>,
+    pub field: Option<String>,
+    /// Whether the digests that an archive states are checked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verify: bool,
     /// What it may use.
     #[serde(default)]
     pub limits: Limits,
@@ -104,6 +109,9 @@ impl JobSpec {
         SearchSpec {
             patterns: self.patterns.clone(),
             layers: self.layers.clone(),
+            filter: self.filter.clone(),
+            field: self.field.clone(),
+            verify: self.verify,
             hits_per_record: self.limits.hits_per_record,
         }
     }
@@ -126,7 +134,11 @@ impl JobSpec {
                 }
                 _ => None,
             };
-            let pointer = place.map_or("/layers".into(), |n| format!("/patterns/{n}"));
+            let pointer = match (place, &e) {
+                (Some(n), _) => format!("/patterns/{n}"),
+                (None, dragnet_kernel::Error::Filter(_)) => "/filter".into(),
+                (None, _) => "/layers".into(),
+            };
             return invalid(pointer, e.to_string());
         }
         if self.dataset.is_empty() || self.dataset.len() > SOURCES_MAX {
@@ -138,9 +150,6 @@ impl JobSpec {
             if let Err(e) = crate::dataset::path_of(uri) {
                 return invalid(format!("/dataset/{n}"), e.to_string());
             }
-        }
-        if self.filter.as_ref().is_some_and(|filter| *filter != serde_json::json!({})) {
-            return invalid("/filter", "record filters are not in this version: leave `filter` out");
         }
         if self.engine != "local" {
             let detail = format!("there is no engine `{}` in this build: use `local`", self.engine);

@@ -19,6 +19,11 @@ pub enum Class {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
+    /// Records that the filter leaves out. One gap stands for all of a range: its offset is the first one's,
+    /// its length the sum of theirs.
+    Filtered,
+    /// Columns that are not searched.
+    ColumnNotAsked,
     /// A binary file, by the rule that a NUL stands in its first 8 KiB.
     Binary,
     /// Not a file that holds bytes: a device, a FIFO, a socket.
@@ -53,7 +58,9 @@ impl Reason {
     /// The class that the reason belongs to.
     pub fn class(self) -> Class {
         match self {
-            Reason::Binary | Reason::NotADocument => Class::Chosen,
+            Reason::Filtered | Reason::ColumnNotAsked | Reason::Binary | Reason::NotADocument => {
+                Class::Chosen
+            }
             Reason::Damaged
             | Reason::Truncated
             | Reason::Unreadable

@@ -30,6 +30,9 @@ pub enum Error {
     /// A search that asks for nothing or for what this version can't do.
     #[error("{0}")]
     Search(String),
+    /// A filter that can't be asked.
+    #[error("filter: {0}")]
+    Filter(String),
     /// The sink that takes the hits failed.
     #[error("write a hit: {0}")]
     Sink(#[source] std::io::Error),

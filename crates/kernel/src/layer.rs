@@ -1,8 +1,6 @@
 //! The layers of a record: what can be searched of it.
 
-use crate::{RECORD_BYTES_MAX, http};
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 
 /// A way to look at a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,9 +14,14 @@ pub enum Layer {
     Headers,
     /// The HTTP body with transfer coding, content coding and charset undone; the block where it isn't HTTP.
     Body,
+    /// What a person would read of the body, where it is HTML; the body where it is other text.
+    Text,
 }
 
 impl Layer {
+    /// Every layer.
+    pub(crate) const ALL: [Layer; 5] = [Layer::Warc, Layer::Raw, Layer::Headers, Layer::Body, Layer::Text];
+
     /// The layer's name in specs, hits and coverage.
     pub fn name(self) -> &'static str {
         match self {
@@ -26,30 +29,7 @@ impl Layer {
             Layer::Raw => "raw",
             Layer::Headers => "headers",
             Layer::Body => "body",
+            Layer::Text => "text",
         }
     }
-}
-
-/// What could not be decoded, and what was searched in its place.
-pub(crate) struct Undecoded {
-    pub(crate) searched_instead: Layer,
-    pub(crate) reason: String,
-}
-
-/// The `body` layer of an HTTP block: codings undone from the last to the first, then the charset.
-pub(crate) fn http_body<'a>(block: &'a [u8], head: &http::Head) -> (Cow<'a, [u8]>, Option<Undecoded>) {
-    let mut body = Cow::Borrowed(&block[head.len..]);
-    for coding in head.transfer_encoding.iter().rev().chain(head.content_encoding.iter().rev()) {
-        match http::decode(coding, &body, RECORD_BYTES_MAX) {
-            Ok(Some(decoded)) => body = Cow::Owned(decoded),
-            Ok(None) => {}
-            Err(reason) => return (body, Some(Undecoded { searched_instead: Layer::Raw, reason })),
-        }
-    }
-    let content_type = head.content_type.as_deref();
-    if content_type.is_none_or(http::is_text) {
-        let (decoded, reason) = http::to_utf8(body, content_type);
-        return (decoded, reason.map(|reason| Undecoded { searched_instead: Layer::Raw, reason }));
-    }
-    (body, None)
 }

@@ -13,26 +13,39 @@
 //!   record begins, and reports the guess and where the next range must begin as [`Seam`]s. Whoever puts
 //!   ranges together believes them only where they agree, from byte 0 on.
 
+mod buffer;
+mod charset;
 pub mod coverage;
 mod digest;
+mod document;
 mod error;
+mod filter;
 mod frames;
-mod gzip;
 mod hit;
+mod html;
 mod http;
+mod json_lines;
+mod kind;
 mod layer;
 mod object;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod records;
+mod replay;
 mod scan;
 mod search;
-mod warc;
+mod verify;
+mod wacz;
 
 pub use digest::Digest;
 pub use error::Error;
-pub use hit::Hit;
+pub use filter::{FilterSpec, Status};
+pub use hit::{Hit, Stored};
+pub use kind::{Codec, Format, Kind};
 pub use layer::Layer;
-pub use object::{Kind, ReadAt};
-pub use scan::{Range, Scanned, Sink, scan};
+pub use object::ReadAt;
+pub use replay::{Copied, Replayed, record_of, replay};
+pub use scan::{Entry, Range, Scanned, Sink, scan};
 pub use search::{Pattern, Search, SearchSpec};
 
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
-//! An object: stored bytes that can be read at any offset, and what kind of document they are.
+//! An object: stored bytes that can be read at any offset.
 
-use crate::{Error, gzip};
-use serde::{Deserialize, Serialize};
+use crate::Error;
+use crate::buffer::Buffer;
 
 /// Random access to an object's stored bytes.
 pub trait ReadAt {
@@ -10,6 +10,11 @@ pub trait ReadAt {
     /// # Errors
     /// Whatever the storage reports: the caller may try again.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<usize>;
+
+    /// All of the object, where it is in memory anyway.
+    fn in_memory(&self) -> Option<&[u8]> {
+        None
+    }
 }
 
 impl ReadAt for std::fs::File {
@@ -18,64 +23,49 @@ impl ReadAt for std::fs::File {
     }
 }
 
-impl ReadAt for [u8] {
+impl ReadAt for &[u8] {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
         let rest = self.get(offset.min(self.len() as u64) as usize..).unwrap_or_default();
         let n = rest.len().min(buf.len());
         buf[..n].copy_from_slice(&rest[..n]);
         Ok(n)
     }
-}
 
-/// What an object is, found by its first bytes and not by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// WARC records in gzip members (ISO 28500 annex D), as crawlers write them.
-    WarcGzip,
-    /// WARC records as they are.
-    Warc,
-    /// Text, HTML or anything else: the object is one document.
-    Document,
-    /// One document, compressed by gzip.
-    DocumentGzip,
-}
-
-impl Kind {
-    /// Looks at the first bytes of an object.
-    ///
-    /// # Errors
-    /// [`Error::Read`] when they can't be read.
-    pub fn of(object: &dyn ReadAt) -> Result<Kind, Error> {
-        let mut head = vec![0; 4096];
-        let n = object.read_at(0, &mut head).map_err(|source| Error::Read { offset: 0, source })?;
-        let head = &head[..n];
-        let kind = if gzip::looks_like_member(head) {
-            if is_warc(&gzip::first_bytes(head)) { Kind::WarcGzip } else { Kind::DocumentGzip }
-        } else if is_warc(head) {
-            Kind::Warc
-        } else {
-            Kind::Document
-        };
-        Ok(kind)
-    }
-
-    /// Whether a byte range of the object can be searched without what comes before it.
-    pub fn splits(self) -> bool {
-        matches!(self, Kind::WarcGzip | Kind::Warc)
+    fn in_memory(&self) -> Option<&[u8]> {
+        Some(self)
     }
 }
 
-fn is_warc(bytes: &[u8]) -> bool {
-    let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(0);
-    bytes[start..].starts_with(b"WARC/")
+/// A part of an object as an object of its own: offsets count from where it begins.
+pub(crate) struct Slice<'a> {
+    pub(crate) object: &'a dyn ReadAt,
+    pub(crate) start: u64,
+}
+
+impl ReadAt for Slice<'_> {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
+        self.object.read_at(self.start + offset, buf)
+    }
+}
+
+/// Fills as much of `buf` as the object has from `offset` on, and says how much that is.
+pub(crate) fn read_full(object: &dyn ReadAt, offset: u64, buf: &mut [u8]) -> Result<usize, Error> {
+    let mut n = 0;
+    while n < buf.len() {
+        let at = offset + n as u64;
+        match object.read_at(at, &mut buf[n..]).map_err(|source| Error::Read { offset: at, source })? {
+            0 => break,
+            more => n += more,
+        }
+    }
+    Ok(n)
 }
 
 /// A window on an object's stored bytes that moves forward, so that memory does not grow with the object.
 pub(crate) struct Window<'a> {
     object: &'a dyn ReadAt,
     size: u64,
-    buf: Vec<u8>,
+    buf: Buffer,
     base: u64,
     start: usize,
     /// How much is read next: little at first, as many a window is opened for a guess.
@@ -87,7 +77,7 @@ const READ_BYTES: usize = 512 << 10;
 
 impl<'a> Window<'a> {
     pub(crate) fn new(object: &'a dyn ReadAt, size: u64, offset: u64) -> Window<'a> {
-        Window { object, size, buf: Vec::new(), base: offset, start: 0, chunk: READ_BYTES / 32 }
+        Window { object, size, buf: Buffer::default(), base: offset, start: 0, chunk: READ_BYTES / 32 }
     }
 
     /// The stored offset of the next byte.
@@ -105,9 +95,21 @@ impl<'a> Window<'a> {
         Ok(&self.buf[self.start..])
     }
 
+    /// Whether the object ends where the bytes at hand do.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.base + self.buf.len() as u64 >= self.size
+    }
+
     pub(crate) fn advance(&mut self, n: usize) {
         self.start += n;
         debug_assert!(self.start <= self.buf.len());
+    }
+
+    /// Passes over stored bytes; false where the object ends before.
+    pub(crate) fn pass_over(&mut self, n: u64) -> Result<bool, Error> {
+        let to = self.offset() + n;
+        self.seek(to.min(self.size));
+        Ok(to <= self.size)
     }
 
     /// Moves to `offset`, keeping what is at hand where it can.
@@ -130,23 +132,16 @@ impl<'a> Window<'a> {
         let want = (self.size - at).min(self.chunk as u64) as usize;
         self.chunk = (self.chunk * 2).min(READ_BYTES);
         if self.start > 0 {
-            self.buf.drain(..self.start);
+            self.buf.drop_front(self.start, READ_BYTES);
             self.base += self.start as u64;
             self.start = 0;
         }
-        let old = self.buf.len();
-        self.buf.resize(old + want, 0);
-        let n = match self.object.read_at(at, &mut self.buf[old..]) {
-            Ok(n) => n,
-            Err(source) => {
-                self.buf.truncate(old);
-                return Err(Error::Read { offset: at, source });
-            }
-        };
-        self.buf.truncate(old + n);
+        let n = self.object.read_at(at, &mut self.buf.space(want)[..want]);
+        let n = n.map_err(|source| Error::Read { offset: at, source })?;
         if n == 0 {
             return Err(Error::Shrunk { end: at, size: self.size });
         }
+        self.buf.commit(n);
         Ok(true)
     }
 }

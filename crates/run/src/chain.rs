@@ -196,16 +196,16 @@ impl Object<'_> {
 mod tests {
     use super::*;
     use crate::plan;
-    use dragnet_kernel::{Kind, Layer, Pattern, SearchSpec};
+    use dragnet_kernel::{Kind, Pattern, SearchSpec};
 
     fn plan_of(shards: u64) -> Plan {
         let size = shards * 100;
         let object =
-            plan::Object { uri: "file:///o".into(), size, version: "v".into(), kind: Kind::WarcGzip };
+            plan::Object { uri: "file:///o".into(), size, version: "v".into(), kind: Kind::WARC_GZIP };
         let patterns = vec![Pattern { name: "m".into(), regex: "x".into(), case_insensitive: false }];
         Plan {
             mapper: "0".into(),
-            search: SearchSpec { patterns, layers: vec![Layer::Body], hits_per_record: None },
+            search: SearchSpec::new(patterns),
             shards: Plan::cut(std::slice::from_ref(&object), &[size], 100),
             objects: vec![object],
             skipped: Vec::new(),

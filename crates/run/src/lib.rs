@@ -23,6 +23,7 @@ mod output;
 mod plan;
 mod record;
 mod seal;
+mod sweep;
 pub mod uri;
 
 pub use chain::{Anchored, Chain, Summary, follow};
@@ -33,3 +34,4 @@ pub use output::{Output, Put};
 pub use plan::{Object, Plan, Shard, Task};
 pub use record::{CommitRecord, FailureNote, INLINE_BYTES_MAX, ObjectCoverage, Totals};
 pub use seal::{Gap, Manifest, ObjectReport, Report, ReportTotals, Sealed};
+pub use sweep::{Source, Sweep, Swept, Take, Writer};

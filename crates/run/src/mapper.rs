@@ -281,10 +281,10 @@ fn scan_object(
     let opened = object::open(object)?;
     let counted =
         Counted { file: &opened.file, progress, unsaid: Cell::new(0), said: Cell::new(Instant::now()) };
-    let range =
-        Range { uri: &object.uri, place: place as u64, size: object.size, start, end, begin, hits_max };
+    let range = Range { uri: &object.uri, size: object.size, start, end, begin, hits_max };
     let before = hits.totals.hits;
-    let scanned = scan(&counted, object.kind, &range, &loaded.search, &mut |hit| hits.add(hit));
+    let scanned =
+        scan(&counted, object.kind, &range, &loaded.search, &mut |hit: &Hit<'_>| hits.add(place, hit));
     let scanned = match scanned {
         // The object that could not be had is named, so that the others of its bundle can do without it.
         Err(e @ (dragnet_kernel::Error::Read { .. } | dragnet_kernel::Error::Shrunk { .. })) => {
@@ -297,7 +297,6 @@ fn scan_object(
     };
     opened.check()?;
     debug_assert_eq!(hits.totals.hits - before, scanned.hits);
-    hits.totals.digest.add(&scanned.digest);
     Ok(scanned)
 }
 
@@ -338,8 +337,9 @@ impl<'a> Hits<'a> {
         Hits { output, shard, attempt, totals, inline: Vec::new(), part: None }
     }
 
-    fn add(&mut self, hit: &Hit) -> std::io::Result<()> {
+    fn add(&mut self, place: usize, hit: &Hit<'_>) -> std::io::Result<()> {
         self.totals.hits += 1;
+        self.totals.digest.add_hit(hit.canonical(place as u64));
         serde_json::to_writer(&mut self.inline, hit)?;
         self.inline.push(b'\n');
         if self.inline.len() > INLINE_BYTES_MAX {

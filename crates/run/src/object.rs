@@ -6,6 +6,7 @@ use dragnet_kernel::coverage::Reason;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 /// `O_NONBLOCK`.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
@@ -30,12 +31,15 @@ pub fn version_of(metadata: &Metadata) -> String {
 /// [`Error::Object`] when it has gone, may not be read, or is another than the planned one.
 pub fn open(object: &Object) -> Result<Opened, Error> {
     let path = uri::to_path(&object.uri)?;
-    // What was a file may be a FIFO by now: that must not hold a mapper.
-    let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(&path);
-    let file = file.map_err(|e| unreadable(&object.uri, &e))?;
+    let file = open_file(&path).map_err(|e| unreadable(&object.uri, &e))?;
     let opened = Opened { file, uri: object.uri.clone(), version: object.version.clone() };
     opened.check()?;
     Ok(opened)
+}
+
+/// Opens a path that was a file when it was named: what is a FIFO by now must not hold a thread.
+pub(crate) fn open_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)
 }
 
 impl Opened {

@@ -178,17 +178,18 @@ fn flush(bundle: &mut Option<(usize, usize, u64)>, shards: &mut Vec<Shard>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dragnet_kernel::Codec;
 
     #[test]
     fn shards_cover_every_byte_once() {
         let object = |size, kind| Object { uri: String::new(), size, version: "v".into(), kind };
         let objects = [
-            object(1000, Kind::WarcGzip),
-            object(3, Kind::Document),
-            object(4, Kind::Document),
-            object(0, Kind::Document),
-            object(250, Kind::Document),
-            object(100, Kind::Warc),
+            object(1000, Kind::WARC_GZIP),
+            object(3, Kind::DOCUMENT),
+            object(4, Kind::DOCUMENT),
+            object(0, Kind::DOCUMENT),
+            object(250, Kind::DOCUMENT),
+            object(100, Kind { codec: Codec::Plain, ..Kind::WARC_GZIP }),
         ];
         let ends: Vec<u64> = objects.iter().map(|o| o.size).collect();
         let shards = Plan::cut(&objects, &ends, 300);

@@ -202,7 +202,7 @@ fn draw_up(output: &Output, plan: &Plan, chain: &Chain, gap: &Gap) -> Result<(Ma
         }
     }
     fill_up(plan, chain, gap, &mut of_objects);
-    let mut report = Report { objects: Vec::new(), totals: ReportTotals::default(), complete: true };
+    let mut report = Report::default();
     for (object, covered) in plan.objects.iter().zip(of_objects) {
         report.add(object.uri.clone(), object.size, covered.coverage);
     }
@@ -276,8 +276,16 @@ fn named(skip: Skip, gap: &Gap, shard: usize, object: Option<usize>) -> Skip {
     }
 }
 
+impl Default for Report {
+    /// The coverage of nothing, which is complete.
+    fn default() -> Report {
+        Report { objects: Vec::new(), totals: ReportTotals::default(), complete: true }
+    }
+}
+
 impl Report {
-    fn add(&mut self, object: String, size: u64, coverage: Coverage) {
+    /// Adds an object.
+    pub fn add(&mut self, object: String, size: u64, coverage: Coverage) {
         let complete = coverage.complete();
         let totals = &mut self.totals;
         totals.objects += 1;

@@ -1,5 +1,6 @@
 //! The commands, a file each. The doc comment of each is its help.
 
+mod args;
 mod bill;
 mod coverage;
 mod demo;
@@ -7,6 +8,8 @@ mod hits;
 mod list;
 mod map;
 mod pack;
+mod replay;
+mod scan;
 mod search;
 mod serve;
 mod status;
@@ -29,6 +32,10 @@ pub(crate) enum Command {
     Demo(demo::Demo),
     /// Search files, archives and folders now, as a job whose service runs in this process
     Search(search::SearchCommand),
+    /// Search files, archives and folders like grep: no job and no service, on all cores
+    Scan(scan::Scan),
+    /// Show the records of hits, the match in its place, or copy them into a WARC file
+    Replay(replay::Replay),
     /// Write files and folders as WARC, a gzip member for each record
     Pack(pack::Pack),
     /// Run the service: HTTP API, controllers and mappers
@@ -64,6 +71,8 @@ impl Command {
         match self {
             Command::Demo(command) => command.run(settings),
             Command::Search(command) => command.run(settings),
+            Command::Scan(command) => command.run(),
+            Command::Replay(command) => command.run(),
             Command::Pack(command) => command.run(),
             Command::Serve(command) => command.run(settings),
             Command::Submit(command) => command.run(settings),

@@ -1,6 +1,6 @@
 //! What readers get wrong: each broken or odd archive is a row, with what is found and what is named.
 
-use crate::archive::{Found, gzip, members, response, scan_all, search};
+use crate::archive::{drawn, gzip, members, response, scan_all, search};
 use dragnet_kernel::Layer;
 use dragnet_kernel::coverage::Reason;
 
@@ -18,15 +18,6 @@ fn claims(n: usize, length: &str) -> Vec<u8> {
     let from = text.find("Content-Length: ").unwrap() + 16;
     let to = from + text[from..].find('\r').unwrap();
     format!("{}{length}{}", &text[..from], &text[to..]).into_bytes()
-}
-
-fn drawn(found: &Found) -> String {
-    let skipped = &found.scanned.coverage.skipped;
-    let skips =
-        skipped.iter().map(|s| format!(" {:?}@{}+{}", s.reason, s.offset, s.length)).collect::<String>();
-    let doubts = found.scanned.coverage.undecoded.len();
-    let doubts = if doubts == 0 { String::new() } else { format!(" doubts:{doubts}") };
-    found.matches().join(" ").replace("needle", "") + &skips + &doubts
 }
 
 #[test]

@@ -4,5 +4,8 @@
 
 mod archive;
 mod damage;
+mod formats;
+mod fuzz;
 mod layers;
+mod patterns;
 mod split;

@@ -1,6 +1,6 @@
 //! Any split of any file gives what one sequential read gives: records, offsets, hits, coverage.
 
-use crate::archive::{gzip, members, record, response, scan_all, scan_in_shards, search};
+use crate::archive::{gzip, members, record, response, scan_all, scan_in_shards, search, zstd};
 use dragnet_kernel::Layer;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ fn pieces() -> impl Strategy<Value = Vec<Piece>> {
 }
 
 /// Level 0 stores the outer stream, so that what is inside looks like members of it.
-fn file(pieces: &[Piece], gzipped: bool) -> Vec<u8> {
+fn file(pieces: &[Piece], stored: Stored) -> Vec<u8> {
     let mut file = Vec::new();
     for (n, piece) in pieces.iter().enumerate() {
         let records = match piece {
@@ -47,9 +47,35 @@ fn file(pieces: &[Piece], gzipped: bool) -> Vec<u8> {
             Piece::TwoInOne => [page(n, 10), page(n + 100, 20)].concat(),
             Piece::Empty => Vec::new(),
         };
-        file.extend(if gzipped { gzip(&records, (n % 2) as u32 * 6) } else { records });
+        file.extend(match stored {
+            Stored::Plain => records,
+            Stored::Gzip => gzip(&records, (n % 2) as u32 * 6),
+            Stored::Zstd => zstd(&records),
+        });
     }
     file
+}
+
+/// How a file is stored.
+#[derive(Debug, Clone, Copy)]
+enum Stored {
+    Plain,
+    Gzip,
+    Zstd,
+}
+
+impl Stored {
+    fn magic(self) -> &'static [u8] {
+        match self {
+            Stored::Plain => b"WARC/",
+            Stored::Gzip => &[0x1f, 0x8b],
+            Stored::Zstd => &[0x28, 0xb5, 0x2f, 0xfd],
+        }
+    }
+}
+
+fn stored() -> impl Strategy<Value = Stored> {
+    prop::sample::select(vec![Stored::Plain, Stored::Gzip, Stored::Zstd])
 }
 
 #[derive(Debug, Clone)]
@@ -93,19 +119,68 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn shards_find_what_one_read_finds(pieces in pieces(), gzipped: bool, damage in damage(), shard_bytes in 1..4000u64) {
-        let file = damaged(file(&pieces, gzipped), &damage);
+    fn shards_find_what_one_read_finds(pieces in pieces(), stored in stored(), damage in damage(), shard_bytes in 1..4000u64) {
+        let file = damaged(file(&pieces, stored), &damage);
         let search = search(NEEDLE, &[Layer::Body]);
         let whole = scan_all(&file, &search);
         let size = file.len() as u64;
         prop_assert_eq!(whole.scanned.coverage.read + whole.scanned.coverage.skipped_bytes(), size);
-        if whole.scanned.first.is_some() && file.starts_with(if gzipped { &[0x1f, 0x8b] } else { b"WARC/" }) {
+        if whole.scanned.first.is_some() && file.starts_with(stored.magic()) {
             let (hits, digest, coverage) = scan_in_shards(&file, &search, shard_bytes);
             prop_assert_eq!(&hits, &whole.hits);
-            prop_assert_eq!(digest, whole.scanned.digest);
+            prop_assert_eq!(digest, whole.digest);
             prop_assert_eq!(coverage.read, whole.scanned.coverage.read);
             prop_assert_eq!(&coverage.records, &whole.scanned.coverage.records);
             prop_assert_eq!(coverage.skipped_bytes(), whole.scanned.coverage.skipped_bytes());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Lines that run over members, long ones, empty ones, and a file that ends without a line's end.
+    #[test]
+    fn lines_are_split_like_records(
+        lines in vec((0..400usize, 0..3usize), 1..60),
+        pieces in vec(1..900usize, 1..12),
+        stored in stored(),
+        ends: bool,
+        damage in damage(),
+        shard_bytes in 1..3000u64,
+    ) {
+        let mut text = String::new();
+        for (n, (length, empty)) in lines.iter().enumerate() {
+            text += &format!("{{\"t\":\"{} needle{n}\"}}\n{}", "x".repeat(*length), "\n".repeat(*empty / 2));
+        }
+        let text = if ends { text.as_str() } else { text.trim_end() };
+        let (mut rest, mut file) = (text.as_bytes(), Vec::new());
+        for piece in pieces.iter().cycle() {
+            let n = (*piece).min(rest.len());
+            file.extend(match stored {
+                Stored::Plain => rest[..n].to_vec(),
+                Stored::Gzip => gzip(&rest[..n], 6),
+                Stored::Zstd => zstd(&rest[..n]),
+            });
+            rest = &rest[n..];
+            if rest.is_empty() {
+                break;
+            }
+        }
+        let file = damaged(file, &damage);
+        let search = search(NEEDLE, &[Layer::Body]);
+        let whole = scan_all(&file, &search);
+        let size = file.len() as u64;
+        prop_assert_eq!(whole.scanned.coverage.read + whole.scanned.coverage.skipped_bytes(), size);
+        if matches!(damage, Damage::None) {
+            prop_assert_eq!(whole.hits.len(), lines.len());
+        }
+        if whole.scanned.coverage.records.contains_key("line") {
+            let (hits, digest, coverage) = scan_in_shards(&file, &search, shard_bytes);
+            prop_assert_eq!(&hits, &whole.hits);
+            prop_assert_eq!(digest, whole.digest);
+            prop_assert_eq!(coverage.read, whole.scanned.coverage.read);
+            prop_assert_eq!(&coverage.records, &whole.scanned.coverage.records);
         }
     }
 }

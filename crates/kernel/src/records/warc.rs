@@ -1,0 +1,145 @@
+//! The header of a WARC record (ISO 28500:2017, 5), read as crawlers write it and not only as the standard
+//! has it: names in any case, folded values, LF alone at a line's end, `<…>` around a URI, any bytes.
+
+use super::Head;
+use super::lines::{Lines, colon, is_named};
+use std::borrow::Cow;
+
+/// The longest header that is read, in bytes.
+pub(crate) const HEAD_BYTES_MAX: usize = 4 << 20;
+
+/// The fields that are noted, by their place in [`Lines`].
+const TYPE: usize = 0;
+const DATE: usize = 1;
+const URL: usize = 2;
+const RECORD_ID: usize = 3;
+const PAYLOAD_DIGEST: usize = 4;
+const CONTENT_TYPE: usize = 5;
+const CONTENT_LENGTH: usize = 6;
+
+/// Whether a record begins here; `None` where more bytes are needed to tell.
+pub(crate) fn begins(bytes: &[u8]) -> Option<bool> {
+    let magic = b"WARC/";
+    let n = bytes.len().min(magic.len());
+    if bytes[..n] != magic[..n] { Some(false) } else { (n == magic.len()).then_some(true) }
+}
+
+/// Reads the header that `bytes` begin with; `None` where they hold no empty line.
+pub(crate) fn lines(bytes: &[u8]) -> Option<Lines> {
+    Lines::read(bytes, which)
+}
+
+fn which(line: &[u8]) -> Option<(usize, usize)> {
+    if !matches!(line[0], b'w' | b'W' | b'c' | b'C') {
+        return None;
+    }
+    let (colon, len) = colon(line)?;
+    let field = match len {
+        9 if is_named(line, "WARC-Type") => TYPE,
+        9 if is_named(line, "WARC-Date") => DATE,
+        15 if is_named(line, "WARC-Target-URI") => URL,
+        14 if is_named(line, "WARC-Record-ID") => RECORD_ID,
+        19 if is_named(line, "WARC-Payload-Digest") => PAYLOAD_DIGEST,
+        12 if is_named(line, "Content-Type") => CONTENT_TYPE,
+        14 if is_named(line, "Content-Length") => CONTENT_LENGTH,
+        _ => return None,
+    };
+    Some((field, colon))
+}
+
+/// What the lines of a header say.
+pub(crate) fn parse<'a>(head: &'a [u8], lines: &Lines) -> Head<'a> {
+    Head {
+        record_type: lines.value(head, TYPE),
+        url: lines.value(head, URL).map(uri),
+        date: lines.value(head, DATE),
+        record_id: lines.value(head, RECORD_ID),
+        payload_digest: lines.value(head, PAYLOAD_DIGEST),
+        content_type: lines.value(head, CONTENT_TYPE),
+        content_length: content_length(head, lines),
+    }
+}
+
+/// `None` where it is missing, doubled with another value, or not a number of 64 bits.
+pub(crate) fn content_length(head: &[u8], lines: &Lines) -> Option<u64> {
+    let mut lengths = lines.values(head, CONTENT_LENGTH).map(|value| length(&value));
+    let first = lengths.next()?;
+    // Doubled with the same value is lawful enough; with another it is no length.
+    first.filter(|_| lengths.all(|other| other == first))
+}
+
+/// The value of a field that is asked for too seldom to be noted.
+pub(crate) fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let named = |line: &&[u8]| colon(line).is_some_and(|(_, n)| n == name.len() && is_named(line, name));
+    let line = head.split(|b| *b == b'\n').find(named)?;
+    Some(line[colon(line)?.0 + 1..].trim_ascii())
+}
+
+/// WARC 1.0 has the URI in angle brackets, 1.1 without.
+fn uri(value: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    let bare = |text: &[u8]| text.len() >= 2 && text.starts_with(b"<") && text.ends_with(b">");
+    match value {
+        Cow::Borrowed(text) if bare(text) => Cow::Borrowed(&text[1..text.len() - 1]),
+        Cow::Owned(text) if bare(&text) => Cow::Owned(text[1..text.len() - 1].to_vec()),
+        other => other,
+    }
+}
+
+/// Digits only: `+5`, `0x5` and what does not fit 64 bits are no length.
+pub(super) fn length(value: &[u8]) -> Option<u64> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    digits.then(|| std::str::from_utf8(value).ok()?.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(value: &str) -> Option<Cow<'_, [u8]>> {
+        Some(Cow::Borrowed(value.as_bytes()))
+    }
+
+    #[test]
+    fn reads_headers_as_they_are_found() {
+        let table: &[(&str, &[u8], Head<'_>)] = &[
+            (
+                "as the standard has it",
+                b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: <http://a/b c>\r\nContent-Length: 5\r\n\r\n",
+                Head {
+                    record_type: text("response"),
+                    url: text("http://a/b c"),
+                    content_length: Some(5),
+                    ..Head::default()
+                },
+            ),
+            (
+                "LF only, names in any case, a folded value after an empty first line",
+                b"WARC/1.1\nwarc-TYPE:Resource\nWarc-Date:\n 2024-05-20\n\tT00:00:00Z\ncontent-length:0\n\n",
+                Head {
+                    record_type: text("Resource"),
+                    date: text("2024-05-20 T00:00:00Z"),
+                    content_length: Some(0),
+                    ..Head::default()
+                },
+            ),
+            ("a sign is no digit", b"WARC/1.0\r\nContent-Length: +5\r\n\r\n", Head::default()),
+            ("too large", b"WARC/1.0\r\nContent-Length: 18446744073709551616\r\n\r\n", Head::default()),
+            ("doubled and different", b"WARC/1.0\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", Head::default()),
+            (
+                "doubled and the same",
+                b"WARC/1.0\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+                Head { content_length: Some(5), ..Head::default() },
+            ),
+            (
+                "bytes that are not UTF-8",
+                b"WARC/1.0\r\nWARC-Record-ID: \xff\r\n\r\n",
+                Head { record_id: Some(Cow::Borrowed(b"\xff")), ..Head::default() },
+            ),
+        ];
+        for (name, bytes, expected) in table {
+            let lines = lines(bytes).unwrap();
+            assert_eq!(lines.len, bytes.len(), "{name}: the head's end");
+            assert_eq!(parse(bytes, &lines), *expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Back from a hit to its record: a read of the range that the hit names, and nothing before it.
+
+use crate::hit::{Hit, Stored};
+use crate::kind::{Codec, Format, Kind};
+use crate::object::{ReadAt, Slice};
+use crate::records::{Framing, Item, Records};
+use crate::search::{Pattern, Search, SearchSpec};
+use crate::{Error, Layer, Range, Seam, scan, wacz};
+
+/// A layer, and where in it the match is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replayed {
+    /// The layer's bytes.
+    pub layer: Vec<u8>,
+    /// The match in them.
+    pub at: std::ops::Range<usize>,
+}
+
+/// A record as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// Its header, its block, and the two line ends behind it.
+    pub bytes: Vec<u8>,
+    /// Whether the stored bytes hold nothing else.
+    pub alone: bool,
+}
+
+/// Finds the layer of a hit again, and the match in it; `None` where it is not there.
+///
+/// # Errors
+/// [`Error::Read`] and [`Error::Shrunk`] where the bytes can't be had.
+pub fn replay(object: &dyn ReadAt, size: u64, hit: &Hit<'_>) -> Result<Option<Replayed>, Error> {
+    let Stored::Bytes { offset, skip, .. } = hit.stored else { return Ok(None) };
+    let Some(layer) = Layer::ALL.into_iter().find(|layer| layer.name() == hit.layer) else { return Ok(None) };
+    let pattern = Pattern { name: "match".into(), regex: literal(hit), case_insensitive: false };
+    let search = Search::compile(&SearchSpec { layers: vec![layer], ..SearchSpec::new(vec![pattern]) })?;
+    let begin = Some(Seam { offset, skip });
+    let range = Range { uri: &hit.object, size, start: offset, end: offset + 1, begin, hits_max: None };
+    let kind = Kind::of(object, &hit.object)?;
+    let mut found = None;
+    scan(object, kind, &range, &search, &mut |other: &Hit<'_>| {
+        let at = hit.start as usize..hit.end as usize;
+        if other.stored.skip() == skip && other.start == hit.start && at.end <= other.around().len() {
+            found = Some(Replayed { layer: other.around().to_vec(), at });
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// A pattern that finds what the hit shows.
+fn literal(hit: &Hit<'_>) -> String {
+    let bytes = match &hit.match_base64 {
+        Some(text) => crate::hit::from_base64(text),
+        None => hit.matched.as_bytes().to_vec(),
+    };
+    bytes.iter().map(|b| format!(r"(?-u:\x{b:02x})")).collect()
+}
+
+/// The WARC record of a hit; `None` where it is in no WARC file or not there.
+///
+/// # Errors
+/// [`Error::Read`] and [`Error::Shrunk`] where the bytes can't be had.
+pub fn record_of(object: &dyn ReadAt, size: u64, hit: &Hit<'_>) -> Result<Option<Copied>, Error> {
+    let Stored::Bytes { offset, skip, .. } = hit.stored else { return Ok(None) };
+    let kind = Kind::of(object, &hit.object)?;
+    match kind.format {
+        Format::Warc => copy(object, size, kind.codec, Seam { offset, skip }),
+        Format::Wacz => {
+            let parts = wacz::parts(object, size)?.unwrap_or_default();
+            let Some(part) = parts.iter().find(|part| (part.start..part.end()).contains(&offset)) else {
+                return Ok(None);
+            };
+            let Some((Framing::Warc, codec)) = part.archive else { return Ok(None) };
+            let seam = Seam { offset: offset - part.start, skip };
+            copy(&Slice { object, start: part.start }, part.len, codec, seam)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn copy(archive: &dyn ReadAt, size: u64, codec: Codec, seam: Seam) -> Result<Option<Copied>, Error> {
+    let mut records = Records::new(archive, size, codec, Framing::Warc, seam, size);
+    match records.next()? {
+        Item::Record(record) if record.seam == seam => {
+            let bytes = [record.head, record.block, b"\r\n\r\n"].concat();
+            Ok(Some(Copied { bytes, alone: record.alone }))
+        }
+        _ => Ok(None),
+    }
+}
