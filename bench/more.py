@@ -10,11 +10,14 @@ files = sorted(glob.glob(f'{root}/warc/*.warc.gz'))
 
 def members(path):
     """The decoded gzip members of a file."""
-    data = open(path, 'rb').read()
-    while data:
-        d = zlib.decompressobj(31)
-        yield d.decompress(data)
-        data = d.unused_data
+    data, at = memoryview(open(path, 'rb').read()), 0
+    while at < len(data):
+        d, parts = zlib.decompressobj(31), []
+        while not d.eof:
+            piece = data[at:at + (64 << 10)]
+            parts.append(d.decompress(piece))
+            at += len(piece) - len(d.unused_data)
+        yield b''.join(parts)
 
 
 for folder in ('one/half', 'zst', 'coded'):
@@ -33,7 +36,7 @@ for n, path in enumerate(files[:2]):
     with open(f'{root}/coded/{n}.warc.gz', 'wb') as out:
         for k, member in enumerate(members(path)):
             head, _, block = member.partition(b'\r\n\r\n')
-            if k % 3 == 0 and b'WARC-Type: response' in head and len(member) < 1 << 20:
+            if b'WARC-Type: response' in head and len(member) < 1 << 20:
                 http, _, body = block[:-4].partition(b'\r\n\r\n')
                 coding, coded = ((b'gzip', gzip.compress(body, 6)), (b'br', brotli.compress(body, quality=5)))[k // 3 % 2]
                 http = re.sub(rb'\r\nContent-Length: \d+', b'', http) + b'\r\nContent-Encoding: ' + coding

@@ -85,9 +85,12 @@ fn meta_charset(bytes: &[u8]) -> Option<&'static Encoding> {
 
 /// Whether a charset means anything for this media type.
 pub(crate) fn is_text(mime: &[u8]) -> bool {
+    if mime.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"text/")) {
+        return true;
+    }
     let mime = mime.to_ascii_lowercase();
     let has = |part: &str| memchr::memmem::find(&mime, part.as_bytes()).is_some();
-    mime.starts_with(b"text/") || ["html", "xml", "json", "javascript", "ecmascript"].iter().any(|p| has(p))
+    ["html", "xml", "json", "javascript", "ecmascript"].iter().any(|p| has(p))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! An HTTP message as a crawler stored it: its head, and what was done to its body (RFC 9112, RFC 9110).
 
 use crate::RECORD_BYTES_MAX;
-use crate::records::lines::{Lines, colon, is_named};
+use crate::records::lines::{Lines, named};
 use dragnet_libdeflate as libdeflate;
 use std::borrow::Cow;
 use std::io::Read;
@@ -23,17 +23,12 @@ const CONTENT_ENCODING: usize = 1;
 const TRANSFER_ENCODING: usize = 2;
 
 fn which(line: &[u8]) -> Option<(usize, usize)> {
-    if !matches!(line[0], b'c' | b'C' | b't' | b'T') {
-        return None;
-    }
-    let (colon, len) = colon(line)?;
-    let field = match len {
-        12 if is_named(line, "Content-Type") => CONTENT_TYPE,
-        16 if is_named(line, "Content-Encoding") => CONTENT_ENCODING,
-        17 if is_named(line, "Transfer-Encoding") => TRANSFER_ENCODING,
-        _ => return None,
-    };
-    Some((field, colon))
+    const NAMES: [(&str, usize); 3] = [
+        ("Content-Type", CONTENT_TYPE),
+        ("Content-Encoding", CONTENT_ENCODING),
+        ("Transfer-Encoding", TRANSFER_ENCODING),
+    ];
+    if matches!(line[0], b'c' | b'C' | b't' | b'T') { named(line, &NAMES) } else { None }
 }
 
 /// Reads the head that `block` begins with; a block without an empty line is all head.
@@ -79,15 +74,13 @@ pub(crate) struct Broken {
 }
 
 /// Undoes the codings of bodies, with decoders that are kept.
+#[derive(Default)]
 pub(crate) struct Codings {
-    deflate: libdeflate::Decoder,
+    /// Made when it is first needed: most small files never do.
+    deflate: Option<libdeflate::Decoder>,
 }
 
 impl Codings {
-    pub(crate) fn new() -> Codings {
-        Codings { deflate: libdeflate::Decoder::new() }
-    }
-
     /// The body of `block`, with the codings of its head undone. A coding that the crawler already had
     /// undone is left out, and the rest applied.
     pub(crate) fn body<'a>(&mut self, block: &'a [u8], head: &Head<'_>) -> Result<Cow<'a, [u8]>, Broken> {
@@ -149,7 +142,8 @@ impl Codings {
         let mut room = (bytes.len() * 6).clamp(4 << 10, max);
         loop {
             out.resize(from + room, 0);
-            match self.deflate.decode(format, bytes, &mut out[from..]) {
+            let decoder = self.deflate.get_or_insert_with(libdeflate::Decoder::new);
+            match decoder.decode(format, bytes, &mut out[from..]) {
                 Ok(decoded) => {
                     out.truncate(from + decoded.written);
                     return Some(decoded.consumed);
@@ -296,9 +290,13 @@ mod tests {
             ("raw deflate", "deflate", &[0x4b, 0x4c, 0x4a, 0x06, 0x00], Some(b"abc")),
         ];
         for (name, coding, bytes, expected) in table {
-            assert_eq!(Codings::new().undo(coding, bytes, 1 << 20).unwrap().as_deref(), *expected, "{name}");
+            assert_eq!(
+                Codings::default().undo(coding, bytes, 1 << 20).unwrap().as_deref(),
+                *expected,
+                "{name}"
+            );
         }
-        let broken = Codings::new().undo("chunked", b"1\r\na\r\nzz\r\n", 1 << 20);
+        let broken = Codings::default().undo("chunked", b"1\r\na\r\nzz\r\n", 1 << 20);
         assert_eq!(broken.map_err(|broken| broken.so_far), Err(b"a".to_vec()));
     }
 }

@@ -54,10 +54,12 @@ impl Scan<'_> {
         let bytes = stretch.bytes;
         let plain =
             self.search.layers == [Layer::Body] && self.search.filter.is_empty() && !self.lists_records();
-        if plain && !self.is_full() && self.none_may_match(bytes) && all_are_objects(bytes) {
-            let lines = memchr::memchr_iter(b'\n', bytes).count() + usize::from(!bytes.ends_with(b"\n"));
-            let empty = count_empty(bytes);
-            *self.coverage.records.entry(RECORD_TYPE.into()).or_default() += (lines - empty) as u64;
+        if plain
+            && !self.is_full()
+            && self.none_may_match(bytes)
+            && let Some(lines) = count_objects(bytes)
+        {
+            *self.coverage.records.entry(RECORD_TYPE.into()).or_default() += lines;
             return Ok(None);
         }
         let mut at = 0;
@@ -154,15 +156,19 @@ fn may_escape_ascii(bytes: &[u8]) -> bool {
     memchr::memmem::find_iter(bytes, b"\\u00").any(|at| matches!(bytes.get(at + 4), Some(b'2'..=b'7')))
 }
 
-/// Whether every line looks like an object, so that none is reported as being no JSON.
-fn all_are_objects(bytes: &[u8]) -> bool {
+/// How many lines there are that are not empty; `None` where one does not look like an object, and so must
+/// be looked at by itself.
+fn count_objects(bytes: &[u8]) -> Option<u64> {
+    let mut lines = 0;
     let starts = memchr::memchr_iter(b'\n', bytes).map(|n| n + 1);
-    let begins = |at: usize| matches!(bytes.get(at), None | Some(b'{' | b'\n' | b'\r'));
-    begins(0) && starts.into_iter().all(begins)
-}
-
-fn count_empty(bytes: &[u8]) -> usize {
-    bytes.split_inclusive(|b| *b == b'\n').filter(|line| line.trim_ascii_end().is_empty()).count()
+    for start in std::iter::once(0).chain(starts) {
+        match bytes.get(start) {
+            Some(b'{') => lines += 1,
+            None | Some(b'\n') => {}
+            Some(_) => return None,
+        }
+    }
+    Some(lines)
 }
 
 /// Where the first line of a range begins, by the look: in a plain file for certain, in a compressed one at

@@ -86,13 +86,18 @@ impl Kind {
     /// # Errors
     /// [`Error::Read`] when they can't be read.
     pub fn of(object: &dyn ReadAt, name: &str) -> Result<Kind, Error> {
-        let mut head = vec![0; HEAD_BYTES];
-        let n = read_full(object, 0, &mut head)?;
-        head.truncate(n);
+        let mut space = [0; HEAD_BYTES];
+        let head = match object.in_memory() {
+            Some(all) => &all[..all.len().min(HEAD_BYTES)],
+            None => {
+                let n = read_full(object, 0, &mut space)?;
+                &space[..n]
+            }
+        };
         let named = Named::of(name);
-        let codec = Codec::of(&head);
+        let codec = Codec::of(head);
         if codec == Codec::Plain {
-            if let Some(format) = plain_format(&head, named) {
+            if let Some(format) = plain_format(head, named) {
                 return Ok(Kind { format, codec });
             }
             if named == Named::Archive
@@ -133,8 +138,8 @@ enum Named {
 
 impl Named {
     fn of(name: &str) -> Named {
-        let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
-        let has = |part: &str| name.split('.').skip(1).any(|p| p == part);
+        let name = name.rsplit('/').next().unwrap_or(name);
+        let has = |part: &str| name.split('.').skip(1).any(|p| p.eq_ignore_ascii_case(part));
         if has("warc") || has("arc") || has("wet") || has("wat") {
             Named::Archive
         } else if has("jsonl") || has("ndjson") || has("jsonlines") {

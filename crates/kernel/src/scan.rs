@@ -113,7 +113,7 @@ pub fn scan(
         overflow: false,
         filtered: None,
         failed: None,
-        codings: Codings::new(),
+        codings: Codings::default(),
         asks: Asks::default(),
     };
     match kind.format {

@@ -76,7 +76,7 @@ pub enum Source {
 /// Objects up to this many stored bytes are read at once.
 const SMALL_BYTES: u64 = 1 << 20;
 /// Objects that are handed over together.
-const BATCH_OBJECTS: usize = 32;
+const BATCH_OBJECTS: usize = 64;
 /// Units that wait at most.
 const QUEUE_UNITS: usize = 256;
 
@@ -408,15 +408,18 @@ impl Source {
     pub fn uri(&self) -> String {
         match self {
             Source::Stdin => "-".into(),
-            Source::File(path) => uri::of_path(&std::path::absolute(path).unwrap_or_else(|_| path.clone())),
+            Source::File(path) => match path.is_absolute() {
+                true => uri::of_path(path),
+                false => uri::of_path(&std::path::absolute(path).unwrap_or_else(|_| path.clone())),
+            },
         }
     }
 
     /// Opens the object; a small one is read into `bytes`.
     fn open<'a>(&self, bytes: &'a mut Vec<u8>) -> Result<Opened<'a>, Skip> {
-        bytes.clear();
         match self {
             Source::Stdin => {
+                bytes.clear();
                 let read = std::io::stdin().lock().read_to_end(bytes);
                 read.map_err(|e| Skip::new(0, 0, Reason::Unreadable).because(e.to_string()))?;
                 Ok(Opened::Memory(bytes))
@@ -444,7 +447,10 @@ fn open<'a>(path: &Path, bytes: &'a mut Vec<u8>) -> Result<Opened<'a>, Skip> {
     if size > SMALL_BYTES {
         return Ok(Opened::File(file, size));
     }
-    bytes.resize(size as usize, 0);
+    if bytes.len() < size as usize {
+        bytes.resize(size as usize, 0);
+    }
+    let bytes = &mut bytes[..size as usize];
     match file.read_exact(bytes) {
         Ok(()) => Ok(Opened::Memory(bytes)),
         Err(e) if e.kind() == ErrorKind::UnexpectedEof => {
@@ -458,7 +464,10 @@ fn open<'a>(path: &Path, bytes: &'a mut Vec<u8>) -> Result<Opened<'a>, Skip> {
 #[derive(Default)]
 struct Queue {
     state: Mutex<QueueState>,
-    changed: Condvar,
+    /// There is a unit to take, or there will be none.
+    ready: Condvar,
+    /// There is room for another unit.
+    room: Condvar,
     /// No more hits are wanted: what is left is only named.
     stopped: AtomicBool,
 }
@@ -497,10 +506,10 @@ impl Queue {
     fn add(&self, unit: Unit) -> bool {
         let mut state = self.lock();
         while state.units.len() >= QUEUE_UNITS && !state.abandoned {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.units.push_back(unit);
-        self.changed.notify_all();
+        self.ready.notify_one();
         !state.abandoned
     }
 
@@ -510,7 +519,7 @@ impl Queue {
         for shard in shards.rev() {
             state.units.push_front(Unit::Shard(shard));
         }
-        self.changed.notify_all();
+        self.ready.notify_all();
     }
 
     /// Puts objects back, behind the shards of the one before them.
@@ -521,7 +530,7 @@ impl Queue {
         let mut state = self.lock();
         let shards = state.units.iter().take_while(|unit| matches!(unit, Unit::Shard(_))).count();
         state.units.insert(shards, Unit::Objects(first, sources));
-        self.changed.notify_all();
+        self.ready.notify_all();
     }
 
     /// The next unit; `None` when there will be none.
@@ -533,24 +542,27 @@ impl Queue {
             }
             if let Some(unit) = state.units.pop_front() {
                 state.busy += 1;
-                self.changed.notify_all();
+                if state.units.len() == QUEUE_UNITS / 2 {
+                    self.room.notify_one();
+                }
                 return Some((unit, InHand(self)));
             }
             if state.closed && state.busy == 0 {
                 return None;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     fn close(&self) {
         self.lock().closed = true;
-        self.changed.notify_all();
+        self.ready.notify_all();
     }
 
     fn abandon(&self) {
         self.lock().abandoned = true;
-        self.changed.notify_all();
+        self.ready.notify_all();
+        self.room.notify_all();
     }
 
     fn stop(&self) {
@@ -571,7 +583,10 @@ struct InHand<'a>(&'a Queue);
 
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
-        self.0.lock().busy -= 1;
-        self.0.changed.notify_all();
+        let mut state = self.0.lock();
+        state.busy -= 1;
+        if state.closed && state.busy == 0 {
+            self.0.ready.notify_all();
+        }
     }
 }

@@ -7,18 +7,23 @@ use std::path::{Path, PathBuf};
 
 /// The URI of an absolute path.
 pub fn of_path(path: &Path) -> String {
-    let mut uri = String::from("file://");
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => uri.push(char::from(*byte)),
-            b'/' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'(' | b')' | b'*' | b'+' | b','
-            | b';' | b'=' | b':' | b'@' => {
-                uri.push(char::from(*byte));
-            }
-            other => uri.push_str(&format!("%{other:02X}")),
+    let mut rest = path.as_os_str().as_bytes();
+    let mut uri = String::with_capacity(rest.len() + 8);
+    uri.push_str("file://");
+    while !rest.is_empty() {
+        let plain = rest.iter().position(|b| !is_plain(*b)).unwrap_or(rest.len());
+        uri.push_str(&String::from_utf8_lossy(&rest[..plain]));
+        if let Some(other) = rest.get(plain) {
+            uri.push_str(&format!("%{other:02X}"));
         }
+        rest = &rest[(plain + 1).min(rest.len())..];
     }
     uri
+}
+
+/// Whether a byte of a path stands in a URI as it is (RFC 3986, 3.3).
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/-._~!$&()*+,;=:@".contains(&byte)
 }
 
 /// The path of a `file:` URI.

@@ -50,7 +50,7 @@ pub(crate) struct SearchArgs {
     /// What relative lines of --files-from are relative to [default: that file's folder]
     #[arg(long, value_name = "DIR", requires = "files_from")]
     base: Option<PathBuf>,
-    /// About how many stored bytes a shard has [default: 64 MiB]
+    /// About how many stored bytes a shard has [default: 64 MiB; 8 MiB of `scan`]
     #[arg(long, value_name = "N")]
     pub(crate) shard_bytes: Option<u64>,
 }

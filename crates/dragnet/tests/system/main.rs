@@ -11,6 +11,7 @@ mod faults;
 mod harness;
 mod http;
 mod oracle;
+mod scan;
 mod search;
 mod soak;
 mod two;

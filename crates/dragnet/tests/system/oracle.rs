@@ -19,7 +19,9 @@ print(records, hits)
 fn python() -> Option<String> {
     let python = std::env::var("DRAGNET_TEST_PYTHON").ok().filter(|python| !python.is_empty());
     if python.is_none() {
-        eprintln!("skipped: DRAGNET_TEST_PYTHON names no Python with warcio (`./check` makes one)");
+        eprintln!(
+            "skipped: DRAGNET_TEST_PYTHON names no Python with warcio and fastwarc (`./check` makes one)"
+        );
     }
     python
 }
@@ -50,6 +52,33 @@ fn warcio_counts_what_we_count() {
             .nth(2)
             .unwrap();
         assert_eq!(counted, format!("{records} {hits}"), "{regex}");
+    }
+}
+
+/// fastwarc has another parser, and another author.
+const FASTWARC: &str = r"
+import re, sys
+from fastwarc.warc import ArchiveIterator, WarcRecordType
+records = hits = 0
+for record in ArchiveIterator(open(sys.argv[2], 'rb'), parse_http=True):
+    records += 1
+    hits += sum(1 for m in re.finditer(sys.argv[1].encode(), record.reader.read()) if m.group())
+print(records, hits)
+";
+
+#[test]
+fn fastwarc_counts_what_scan_counts() {
+    let Some(python) = python() else { return };
+    let sandbox = Sandbox::new();
+    let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/../");
+    let archive = sandbox.path("sources.warc.gz").display().to_string();
+    sandbox.run(&["pack", "-o", &archive, sources]);
+    for regex in ["fn [a-z_]+", "[Ww]ork", "zzz+y"] {
+        let counted = said(Command::new(&python).args(["-c", FASTWARC, regex, &archive]));
+        let hits = sandbox.run(&["scan", "--json", regex, &archive, "--shard-bytes", "20000"]).stdout;
+        let records = sandbox.run(&["scan", "--records", &archive]).stdout;
+        let lines = |bytes: &[u8]| bytes.iter().filter(|b| **b == b'\n').count();
+        assert_eq!(counted, format!("{} {}", lines(&records), lines(&hits)), "{regex}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Decode, Fault, Opening, Step, Whole};
 use dragnet_libdeflate as libdeflate;
-use flate2::{Crc, Decompress, FlushDecompress, Status};
+use flate2::{Decompress, FlushDecompress, Status};
 
 /// The longest header that is read: the name and comment have no limit in RFC 1952.
 const HEADER_BYTES_MAX: usize = 64 << 10;
@@ -10,12 +10,16 @@ const HEADER_BYTES_MAX: usize = 64 << 10;
 pub(super) struct Gzip {
     whole: libdeflate::Decoder,
     stream: Decompress,
-    crc: Crc,
+    crc: crc32fast::Hasher,
 }
 
 impl Gzip {
     pub(super) fn new() -> Gzip {
-        Gzip { whole: libdeflate::Decoder::new(), stream: Decompress::new(false), crc: Crc::new() }
+        Gzip {
+            whole: libdeflate::Decoder::new(),
+            stream: Decompress::new(false),
+            crc: crc32fast::Hasher::new(),
+        }
     }
 }
 
@@ -62,7 +66,7 @@ impl Decode for Gzip {
         let [a, b, c, d, e, f, g, h] = *trailer else { return Err(Fault::Truncated) };
         let crc = u32::from_le_bytes([a, b, c, d]);
         let size = u32::from_le_bytes([e, f, g, h]);
-        let right = crc == self.crc.sum() && size == self.stream.total_out() as u32;
+        let right = crc == self.crc.clone().finalize() && size == self.stream.total_out() as u32;
         if right { Ok(()) } else { Err(Fault::Damaged) }
     }
 }

@@ -101,13 +101,16 @@ fn unfolded(head: &[u8], (from, to): Span) -> Cow<'_, [u8]> {
     Cow::Owned(parts.collect::<Vec<_>>().join(&b' '))
 }
 
-/// Whether a line's name is `name`, in any case; its length has been compared.
-pub(crate) fn is_named(line: &[u8], name: &str) -> bool {
-    line[..name.len()].eq_ignore_ascii_case(name.as_bytes())
-}
-
-/// Where a field's colon stands, and its name's length: they differ where white space stands between.
-pub(crate) fn colon(line: &[u8]) -> Option<(usize, usize)> {
-    let colon = line.iter().position(|b| *b == b':')?;
-    Some((colon, line[..colon].trim_ascii_end().len()))
+/// Which of some names a line has, in any case, and where its colon stands.
+pub(crate) fn named(line: &[u8], names: &[(&str, usize)]) -> Option<(usize, usize)> {
+    names.iter().find_map(|(name, field)| {
+        // One byte tells most of them apart.
+        let colon = match line.get(name.len())? {
+            b':' => name.len(),
+            b' ' | b'\t' => name.len() + line[name.len()..].iter().position(|b| *b == b':')?,
+            _ => return None,
+        };
+        let right = line[..name.len()].eq_ignore_ascii_case(name.as_bytes());
+        (right && line[name.len()..colon].trim_ascii().is_empty()).then_some((*field, colon))
+    })
 }

@@ -2,7 +2,7 @@
 //! has it: names in any case, folded values, LF alone at a line's end, `<…>` around a URI, any bytes.
 
 use super::Head;
-use super::lines::{Lines, colon, is_named};
+use super::lines::{Lines, named};
 use std::borrow::Cow;
 
 /// The longest header that is read, in bytes.
@@ -30,21 +30,19 @@ pub(crate) fn lines(bytes: &[u8]) -> Option<Lines> {
 }
 
 fn which(line: &[u8]) -> Option<(usize, usize)> {
-    if !matches!(line[0], b'w' | b'W' | b'c' | b'C') {
-        return None;
+    const OWN: [(&str, usize); 5] = [
+        ("WARC-Type", TYPE),
+        ("WARC-Date", DATE),
+        ("WARC-Record-ID", RECORD_ID),
+        ("WARC-Target-URI", URL),
+        ("WARC-Payload-Digest", PAYLOAD_DIGEST),
+    ];
+    const COMMON: [(&str, usize); 2] = [("Content-Length", CONTENT_LENGTH), ("Content-Type", CONTENT_TYPE)];
+    match line[0] {
+        b'w' | b'W' => named(line, &OWN),
+        b'c' | b'C' => named(line, &COMMON),
+        _ => None,
     }
-    let (colon, len) = colon(line)?;
-    let field = match len {
-        9 if is_named(line, "WARC-Type") => TYPE,
-        9 if is_named(line, "WARC-Date") => DATE,
-        15 if is_named(line, "WARC-Target-URI") => URL,
-        14 if is_named(line, "WARC-Record-ID") => RECORD_ID,
-        19 if is_named(line, "WARC-Payload-Digest") => PAYLOAD_DIGEST,
-        12 if is_named(line, "Content-Type") => CONTENT_TYPE,
-        14 if is_named(line, "Content-Length") => CONTENT_LENGTH,
-        _ => return None,
-    };
-    Some((field, colon))
 }
 
 /// What the lines of a header say.
@@ -70,9 +68,7 @@ pub(crate) fn content_length(head: &[u8], lines: &Lines) -> Option<u64> {
 
 /// The value of a field that is asked for too seldom to be noted.
 pub(crate) fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let named = |line: &&[u8]| colon(line).is_some_and(|(_, n)| n == name.len() && is_named(line, name));
-    let line = head.split(|b| *b == b'\n').find(named)?;
-    Some(line[colon(line)?.0 + 1..].trim_ascii())
+    head.split(|b| *b == b'\n').find_map(|line| Some(line[named(line, &[(name, 0)])?.1 + 1..].trim_ascii()))
 }
 
 /// WARC 1.0 has the URI in angle brackets, 1.1 without.
@@ -87,8 +83,13 @@ fn uri(value: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
 
 /// Digits only: `+5`, `0x5` and what does not fit 64 bits are no length.
 pub(super) fn length(value: &[u8]) -> Option<u64> {
-    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    digits.then(|| std::str::from_utf8(value).ok()?.parse().ok())?
+    if value.is_empty() {
+        return None;
+    }
+    value.iter().try_fold(0u64, |n, b| match b {
+        b'0'..=b'9' => n.checked_mul(10)?.checked_add(u64::from(b - b'0')),
+        _ => None,
+    })
 }
 
 #[cfg(test)]

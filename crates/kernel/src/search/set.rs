@@ -15,12 +15,13 @@ pub(super) const PATTERNS_MIN: usize = 16;
 const WINDOW: usize = 4;
 /// Log2 of the table's bits: 16 KiB, which stays in the first-level cache.
 const TABLE_BITS: u32 = 17;
+const TABLE_WORDS: usize = (1 << TABLE_BITS) / 64;
 /// More literals than these say too little of a pattern.
 const LITERALS_MAX: usize = 300;
 
 #[derive(Debug)]
 pub(super) struct Set {
-    table: Vec<u64>,
+    table: Box<[u64; TABLE_WORDS]>,
     /// The literals that hold each window.
     entries: BTreeMap<u32, Vec<Entry>>,
     /// Patterns that have no literal of use: to be asked of every text.
@@ -55,7 +56,7 @@ impl Set {
         patterns: impl Iterator<Item = (Option<&'a Literals>, Option<&'a Literals>)>,
     ) -> Set {
         let mut set = Set {
-            table: vec![0; (1 << TABLE_BITS) / 64],
+            table: Box::new([0; TABLE_WORDS]),
             entries: BTreeMap::new(),
             others: Vec::new(),
             decides_on_ascii: true,
@@ -101,7 +102,7 @@ impl Set {
         for (at, window) in bytes.windows(WINDOW).enumerate() {
             let window = u32::from_le_bytes([window[0], window[1], window[2], window[3]]) | FOLD;
             let slot = slot(window);
-            if self.table[slot / 64] & (1 << (slot % 64)) != 0 {
+            if self.table[slot / 64 % TABLE_WORDS] & (1 << (slot % 64)) != 0 {
                 self.look(bytes, at, window, asks);
             }
         }

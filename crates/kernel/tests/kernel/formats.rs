@@ -294,7 +294,8 @@ const TABLE: &[u8] = include_bytes!("../corpus/pages.parquet");
 fn a_text_column_of_parquet_is_searched_row_by_row() {
     let (kind, found) = scan_as("a", TABLE, &search("needle[0-9]", &[Layer::Body]));
     assert_eq!(kind.format, Format::Parquet);
-    let rows: Vec<(u64, Option<&str>)> = found.hits.iter().map(|hit| (hit.stored.offset(), hit.url.as_deref())).collect();
+    let rows: Vec<(u64, Option<&str>)> =
+        found.hits.iter().map(|hit| (hit.stored.offset(), hit.url.as_deref())).collect();
     assert_eq!(rows, [(0, Some("http://h/0")), (1, None), (3, Some("http://h/3"))]);
     let coverage = &found.scanned.coverage;
     assert_eq!((coverage.read + coverage.skipped_bytes(), coverage.complete()), (TABLE.len() as u64, true));

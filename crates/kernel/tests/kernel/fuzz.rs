@@ -30,9 +30,22 @@ impl Random {
 fn corpus() -> Vec<Vec<u8>> {
     let pages: Vec<Vec<u8>> = (0..6)
         .map(|n| match n % 3 {
-            0 => response("http://h/a", "Content-Type: text/html\r\nContent-Encoding: gzip\r\n", &gzip(b"a needle1", 6)),
-            1 => response("http://h/b", "Transfer-Encoding: chunked\r\n", b"4\r\nneed\r\n3\r\nle2\r\n0\r\n\r\n"),
-            _ => record("metadata", "http://h/c", "text/html; charset=gbk", b"<meta charset=gbk><p>needle3 \xc4\xe3"),
+            0 => response(
+                "http://h/a",
+                "Content-Type: text/html\r\nContent-Encoding: gzip\r\n",
+                &gzip(b"a needle1", 6),
+            ),
+            1 => response(
+                "http://h/b",
+                "Transfer-Encoding: chunked\r\n",
+                b"4\r\nneed\r\n3\r\nle2\r\n0\r\n\r\n",
+            ),
+            _ => record(
+                "metadata",
+                "http://h/c",
+                "text/html; charset=gbk",
+                b"<meta charset=gbk><p>needle3 \xc4\xe3",
+            ),
         })
         .collect();
     let arc = b"filedesc://a 0.0.0.0 20240520093000 text/plain 2\n1\n\nhttp://h/ 1.2.3.4 20240520093000 text/html 7\nneedle4\n".to_vec();
@@ -113,7 +126,11 @@ fn check(file: &[u8], searches: &[Search], random: &mut Random) {
     for search in searches {
         let whole = scan_all(file, search);
         let coverage = &whole.scanned.coverage;
-        assert_eq!(coverage.read + coverage.skipped_bytes(), file.len() as u64, "every byte is accounted for");
+        assert_eq!(
+            coverage.read + coverage.skipped_bytes(),
+            file.len() as u64,
+            "every byte is accounted for"
+        );
         for hit in &whole.hits {
             assert!(hit.stored.offset() + hit.stored.length() <= file.len() as u64, "{hit:?}");
         }
@@ -149,7 +166,8 @@ fn whatever_the_bytes_are() {
         for _ in 0..1 + random.below(8) {
             change(&mut file, &mut random);
         }
-        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&file, &searches, &mut random)));
+        let checked =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&file, &searches, &mut random)));
         if let Err(panic) = checked {
             eprintln!("DRAGNET_FUZZ_SEED={seed} shows it again");
             std::panic::resume_unwind(panic);

@@ -1,0 +1,207 @@
+//! `dragnet scan` and `dragnet replay` as a person runs them.
+
+use crate::harness::{Sandbox, gzip, page, record};
+use serde_json::Value as Json;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn lines(output: &Output) -> Vec<String> {
+    text(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+fn hits(output: &Output) -> Vec<Json> {
+    lines(output).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A folder with an archive of 40 pages, text, and something binary.
+fn data(sandbox: &Sandbox) -> PathBuf {
+    let archive: Vec<u8> = (0..40).flat_map(|n| gzip(&page(n), 6)).collect();
+    sandbox.write("data/a.warc.gz", &archive);
+    sandbox.write("data/b.txt", b"one\ntwo needle-1 here\nthree\nfour Needle-2\n");
+    sandbox.write("data/c.bin", b"needle-9\0");
+    sandbox.path("data")
+}
+
+fn named(path: &Path, name: &str) -> String {
+    path.join(name).display().to_string()
+}
+
+#[test]
+fn it_prints_as_grep_does() {
+    let sandbox = Sandbox::new();
+    let data = data(&sandbox);
+    let folder = data.display().to_string();
+    let b = named(&data, "b.txt");
+    let table: Vec<(&str, Vec<&str>, Vec<String>)> = vec![
+        ("text", vec!["needle-[0-9]"], vec![format!("{b}:0::needle-1")]),
+        ("case", vec!["-i", "needle-[0-9]"], vec![format!("{b}:0::needle-1"), format!("{b}:0::Needle-2")]),
+        ("matches alone", vec!["-o", "n[a-z]+-1"], vec!["needle-1".into()]),
+        ("counts", vec!["-c", "-i", "needle"], vec![format!("{b}:2")]),
+        ("objects", vec!["-l", "needle"], vec![b.clone()]),
+        ("fixed", vec!["-F", "e-1 h"], vec![format!("{b}:0::e-1 h")]),
+        ("a limit", vec!["-m", "1", "-i", "needle"], vec![format!("{b}:0::needle")]),
+        (
+            "context",
+            vec!["-B", "1", "-A", "1", "needle-1"],
+            vec![
+                format!("{b}-0--one"),
+                format!("{b}:0::two needle-1 here"),
+                format!("{b}-0--three"),
+                "--".into(),
+            ],
+        ),
+        ("colour", vec!["--color", "always", "-o", "needle-1"], vec!["\x1b[1;31mneedle-1\x1b[0m".into()]),
+    ];
+    for (name, arguments, expected) in table {
+        let output = sandbox.run(&[&["scan"], &arguments[..], &[&folder, "--exclude", "*.gz"]].concat());
+        assert_eq!(lines(&output), expected, "{name}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn exit_codes_are_greps_with_one_more() {
+    let sandbox = Sandbox::new();
+    let data = data(&sandbox);
+    let folder = data.display().to_string();
+    let mut broken: Vec<u8> = (0..3).flat_map(|n| gzip(&page(n), 6)).collect();
+    broken.truncate(broken.len() - 20);
+    let broken = sandbox.write("broken.warc.gz", &broken).display().to_string();
+    let table: [(&str, Vec<&str>, i32, &str); 6] = [
+        ("hits", vec!["needle", &folder], 0, ""),
+        ("no hit", vec!["zzz", &folder], 1, ""),
+        ("gaps", vec!["zzz", &broken], 3, "NOT complete: 1 × truncated"),
+        ("a broken pattern", vec!["x(", &folder], 2, "unclosed group"),
+        ("a missing path", vec!["x", "/none"], 2, "`/none` does not exist"),
+        ("a broken filter", vec!["x", &folder, "--status", "abc"], 2, "filter: status `abc`"),
+    ];
+    for (name, arguments, expected, said) in table {
+        let output = sandbox.run(&[&["scan"], &arguments[..]].concat());
+        assert_eq!(output.status.code(), Some(expected), "{name}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(said), "{name}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn shards_of_any_size_and_any_number_of_threads_print_the_same() {
+    let sandbox = Sandbox::new();
+    let folder = data(&sandbox).display().to_string();
+    let coverage = sandbox.path("coverage.json").display().to_string();
+    let whole = sandbox.run(&["scan", "--json", "(?i)needle", &folder, "-j", "1", "--coverage", &coverage]);
+    let report = std::fs::read_to_string(&coverage).unwrap();
+    for (shard_bytes, threads) in [("1", "2"), ("100", "4"), ("1000", "1"), ("9999999", "2")] {
+        let arguments = [
+            "scan",
+            "--json",
+            "(?i)needle",
+            &folder,
+            "--shard-bytes",
+            shard_bytes,
+            "-j",
+            threads,
+            "--coverage",
+            &coverage,
+        ];
+        let split = sandbox.run(&arguments);
+        assert_eq!(split.stdout, whole.stdout, "{shard_bytes} bytes, {threads} threads");
+        assert_eq!(
+            std::fs::read_to_string(&coverage).unwrap(),
+            report,
+            "{shard_bytes} bytes, {threads} threads"
+        );
+    }
+    for limit in ["1", "7", "30"] {
+        let some =
+            sandbox.run(&["scan", "--json", "(?i)needle", &folder, "--shard-bytes", "500", "-m", limit]);
+        assert_eq!(lines(&some), lines(&whole)[..limit.parse().unwrap()], "limit {limit}");
+        assert_eq!(some.status.code(), Some(3), "a limit that cut is a gap");
+    }
+}
+
+#[test]
+fn standard_input_is_an_object_like_any() {
+    let sandbox = Sandbox::new();
+    let archive: Vec<u8> = (0..3).flat_map(|n| gzip(&page(n), 6)).collect();
+    let mut command = sandbox.dragnet(&["scan", "-c", "needle", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&archive).unwrap();
+    assert!(text(&child.wait_with_output().unwrap().stdout).starts_with("-:"));
+}
+
+#[test]
+fn records_are_listed_without_a_pattern() {
+    let sandbox = Sandbox::new();
+    let folder = data(&sandbox).display().to_string();
+    let output = sandbox.run(&["scan", "--records", &folder]);
+    let entries = hits(&output);
+    assert_eq!((entries.len(), output.status.code()), (41, Some(0)));
+    for name in ["object", "offset", "length", "record_type", "record_id", "url", "date", "payload_length"] {
+        assert!(entries[0].get(name).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn hits_are_written_in_any_format() {
+    let sandbox = Sandbox::new();
+    let folder = data(&sandbox).display().to_string();
+    let expected = lines(&sandbox.run(&["scan", "--json", "needle", &folder])).len();
+    for name in ["h.jsonl", "h.jsonl.gz", "h.jsonl.zst", "h.csv", "h.parquet"] {
+        let file = sandbox.path(name).display().to_string();
+        let output = sandbox.run(&["scan", "needle", &folder, "-O", &file]);
+        assert_eq!(
+            (output.status.code(), output.stdout.len()),
+            (Some(0), 0),
+            "{name}: {}",
+            text(&output.stderr)
+        );
+        // What we wrote we read: by lines, and as documents of lines.
+        let found = match name {
+            "h.parquet" => lines(&sandbox.run(&["scan", "--json", "--field", "match", "^.", &file])).len(),
+            "h.csv" => std::fs::read_to_string(&file).unwrap().lines().count() - 1,
+            _ => lines(&sandbox.run(&["scan", "--json", "--field", "match", "^.", &file])).len(),
+        };
+        assert_eq!(found, expected, "{name}");
+    }
+    let wrong = sandbox.run(&["scan", "x", &folder, "-O", "hits.xls"]);
+    assert!(text(&wrong.stderr).contains("must end with .jsonl"));
+    let left = std::fs::read_dir(sandbox.path("")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with(".h.")), "no draft is left");
+}
+
+#[test]
+fn a_hit_is_replayed_and_its_record_copied() {
+    let sandbox = Sandbox::new();
+    let folder = data(&sandbox);
+    let one = gzip(&[page(70), page(71)].concat(), 6);
+    sandbox.write("data/d.warc.gz", &one);
+    sandbox.write("data/e.warc", &[record("http://h/e", "text/plain", b"needle e"), page(72)].concat());
+    let found =
+        sandbox.run(&["scan", "--json", "needle", &folder.display().to_string(), "--exclude", "*.txt"]);
+    let file = sandbox.write("hits.jsonl", &found.stdout).display().to_string();
+    let shown = sandbox.run(&["replay", &file]);
+    assert_eq!(
+        text(&shown.stdout).matches(">>>needle<<<").count(),
+        hits(&found).len(),
+        "{}",
+        text(&shown.stderr)
+    );
+    let copy = sandbox.path("copy.warc.gz").display().to_string();
+    let copied = sandbox.run(&["replay", "--warc", &copy, &file]);
+    assert!(copied.status.success(), "{}", text(&copied.stderr));
+    let mut matches: Vec<String> = hits(&sandbox.run(&["scan", "--json", "needle", &copy]))
+        .iter()
+        .map(|hit| format!("{} {}", hit["url"], hit["start"]))
+        .collect();
+    let mut expected: Vec<String> =
+        hits(&found).iter().map(|hit| format!("{} {}", hit["url"], hit["start"])).collect();
+    matches.sort();
+    expected.sort();
+    assert_eq!(matches, expected);
+    std::fs::write(folder.join("a.warc.gz"), b"something else").unwrap();
+    let gone = sandbox.run(&["replay", &file]);
+    assert!(text(&gone.stderr).contains("it is not the file that was searched"), "{}", text(&gone.stderr));
+}
