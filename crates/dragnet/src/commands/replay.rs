@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{BufRead, BufWriter, IsTerminal, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,7 @@ pub(crate) struct Replay {
 
 impl Replay {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let mut warc = self.warc.as_ref().map(Copies::new).transpose()?;
+        let mut warc = self.warc.as_deref().map(Copies::new).transpose()?;
         let mut out = std::io::stdout().lock();
         let mut take = |line: &str| -> Result<()> {
             let hit: Hit<'_> = serde_json::from_str(line).with_context(|| format!("`{line}` is no hit"))?;
@@ -110,11 +110,11 @@ struct Copies {
 }
 
 impl Copies {
-    fn new(path: &PathBuf) -> Result<Copies> {
+    fn new(path: &Path) -> Result<Copies> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
         let file = File::create(&temporary).with_context(|| format!("write `{}`", path.display()))?;
-        Ok(Copies { out: BufWriter::new(file), path: path.clone(), temporary, seen: HashSet::new() })
+        Ok(Copies { out: BufWriter::new(file), path: path.to_owned(), temporary, seen: HashSet::new() })
     }
 
     fn add(&mut self, hit: &Hit<'_>) -> Result<()> {
