@@ -81,7 +81,8 @@ fn every_kind_is_found_by_its_content_and_read() {
     ]);
     use Codec::{Bzip2, Gzip, Plain, Xz, Zstd};
     use Format::{Arc, Document, JsonLines, Wacz, Warc};
-    let table: Vec<(&str, &str, Vec<u8>, (Format, Codec), &str)> = vec![
+    type Row<'a> = (&'a str, &'a str, Vec<u8>, (Format, Codec), &'a str);
+    let table: Vec<Row<'_>> = vec![
         ("WARC, plain", "a", one.clone(), (Warc, Plain), "0 1 2"),
         ("WARC, a member each", "a", members(&pages(3), 6), (Warc, Gzip), "0 1 2"),
         ("WARC, one member", "a", gzip(&one, 6), (Warc, Gzip), "0 1 2"),
