@@ -85,12 +85,28 @@ impl Codings {
     /// undone is left out, and the rest applied.
     pub(crate) fn body<'a>(&mut self, block: &'a [u8], head: &Head<'_>) -> Result<Cow<'a, [u8]>, Broken> {
         let mut body = Cow::Borrowed(&block[head.len..]);
+        let mut trouble: Option<String> = None;
         for coding in head.codings() {
-            if let Some(decoded) = self.undo(&coding, &body, RECORD_BYTES_MAX)? {
-                body = Cow::Owned(decoded);
+            if body.is_empty() {
+                break;
+            }
+            match self.undo(&coding, &body, RECORD_BYTES_MAX) {
+                Ok(Some(decoded)) => body = Cow::Owned(decoded),
+                Ok(None) => {}
+                Err(broken) if broken.so_far.is_empty() => {
+                    return Err(Broken { reason: trouble.unwrap_or(broken.reason), ..broken });
+                }
+                // What came before the break may be coded further.
+                Err(broken) => {
+                    body = Cow::Owned(broken.so_far);
+                    trouble.get_or_insert(broken.reason);
+                }
             }
         }
-        Ok(body)
+        match trouble {
+            Some(reason) => Err(Broken { so_far: body.into_owned(), reason }),
+            None => Ok(body),
+        }
     }
 
     /// Undoes one coding. `Ok(None)` where the bytes are not so coded.
@@ -158,18 +174,26 @@ impl Codings {
 
     /// `deflate` means zlib (RFC 9110, 8.4.1.2), and is often sent raw.
     fn deflate(&mut self, bytes: &[u8], max: usize) -> Result<Option<Vec<u8>>, Broken> {
-        for format in [libdeflate::Format::Zlib, libdeflate::Format::Deflate] {
-            let mut out = Vec::new();
-            if self.whole(format, bytes, &mut out, max).is_some() {
-                return Ok(Some(out));
-            }
+        let mut out = Vec::new();
+        if self.whole(libdeflate::Format::Zlib, bytes, &mut out, max).is_some() {
+            return Ok(Some(out));
         }
-        let zlib = read_all("deflate", flate2::read::ZlibDecoder::new(bytes), max);
-        let raw = |_| read_all("deflate", flate2::read::DeflateDecoder::new(bytes), max);
-        match zlib.or_else(raw) {
-            Ok(decoded) => Ok(Some(decoded)),
-            Err(_) if is_plain(bytes) => Ok(None),
-            Err(broken) => Err(broken),
+        // Almost any text begins like a raw stream: what is text was not coded.
+        if is_plain(bytes) {
+            return Ok(None);
+        }
+        out.clear();
+        if self.whole(libdeflate::Format::Deflate, bytes, &mut out, max) == Some(bytes.len()) {
+            return Ok(Some(out));
+        }
+        let zlib = match read_all("deflate", flate2::read::ZlibDecoder::new(bytes), max) {
+            Ok(decoded) => return Ok(Some(decoded)),
+            Err(broken) => broken,
+        };
+        match read_all("deflate", flate2::read::DeflateDecoder::new(bytes), max) {
+            Ok(decoded) if decoded.len() >= zlib.so_far.len() => Ok(Some(decoded)),
+            Err(raw) if raw.so_far.len() > zlib.so_far.len() => Err(raw),
+            _ => Err(zlib),
         }
     }
 }
@@ -287,6 +311,7 @@ mod tests {
                 Some(b"abc"),
             ),
             ("zstd already undone", "zstd", b"<html>", None),
+            ("indented JSON begins like raw deflate", "deflate", b"{\n  \"key\": \"needle\"\n}", None),
             ("raw deflate", "deflate", &[0x4b, 0x4c, 0x4a, 0x06, 0x00], Some(b"abc")),
         ];
         for (name, coding, bytes, expected) in table {

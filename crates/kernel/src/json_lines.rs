@@ -135,10 +135,37 @@ impl Scan<'_> {
 /// A line's record type.
 const RECORD_TYPE: &str = "line";
 
+/// A member of lines looks like nothing in particular.
+fn holds_bytes(bytes: &[u8]) -> Option<bool> {
+    (!bytes.is_empty()).then_some(true)
+}
+
+/// How deep JSON may be nested: its parser goes as deep on the stack.
+const NESTING_MAX: usize = 128;
+
+/// How deep brackets are nested, outside of strings.
+fn nesting(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);
+    for b in json.bytes() {
+        match b {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// The line, if it is a JSON object; JSON is UTF-8 (RFC 8259, 8.1).
 fn object(line: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(line).ok()?;
-    let looks_right = text.starts_with('{') && text.ends_with('}');
+    let looks_right = text.starts_with('{') && text.ends_with('}') && nesting(text) <= NESTING_MAX;
     (looks_right && sonic_rs::from_str::<LazyValue<'_>>(text).is_ok()).then_some(text)
 }
 
@@ -175,7 +202,7 @@ fn count_objects(bytes: &[u8]) -> Option<u64> {
 /// a member's start if that looks like a line's.
 fn find(object: &dyn ReadAt, size: u64, codec: Codec, from: u64, to: u64) -> Result<Option<Seam>, Error> {
     if codec != Codec::Plain {
-        return find_member(object, size, codec, |bytes| Some(!bytes.is_empty()), from, to)?
+        return find_member(object, size, codec, holds_bytes, from, to)?
             .map_or(Ok(None), |seam| line_in_member(object, size, codec, seam));
     }
     let mut window = Window::new(object, size, from - 1);
@@ -345,14 +372,9 @@ impl<'a> Lines<'a> {
         let from = if kept { self.tape.offset().max(start + 1) } else { start };
         let next = match fault {
             Fault::Truncated => None,
-            Fault::Damaged => find_member(
-                self.object,
-                self.size,
-                self.codec,
-                |b| Some(!b.is_empty()),
-                start + 1,
-                self.size,
-            )?,
+            Fault::Damaged => {
+                find_member(self.object, self.size, self.codec, holds_bytes, start + 1, self.size)?
+            }
         };
         let reason = if fault == Fault::Truncated { Reason::Truncated } else { Reason::Damaged };
         let to = match next {

@@ -50,6 +50,9 @@ impl Scan<'_> {
         // The first one's place is the object's start, so that the whole is accounted for.
         let starts: Vec<u64> =
             groups.iter().enumerate().map(|(n, group)| if n == 0 { 0 } else { first_byte(group) }).collect();
+        if !starts.is_sorted() {
+            return self.undecodable("its row groups do not stand in their order".into());
+        }
         let begin = begin.or_else(|| starts.iter().find(|at| **at >= start).map(|at| Seam::at(*at)));
         let begin = begin.or((start == 0).then_some(Seam::at(0)));
         let Some(begin) = begin.filter(|seam| seam.offset < end) else {
@@ -137,7 +140,7 @@ impl Scan<'_> {
         let (mut text, mut url) = match opened {
             Ok(columns) => columns,
             Err(Trouble::Read(e)) => return Err(e),
-            Err(Trouble::Format(why)) => return Ok(self.broken(group, why)),
+            Err(Trouble::Format(why)) => return Ok(self.broken(group, columns, why)),
         };
         let rows = group.num_rows().max(0) as u64;
         let mut row = 0;
@@ -145,10 +148,10 @@ impl Scan<'_> {
             let read = text.rows().and_then(|texts| Ok((texts, url.as_mut().map(Column::rows).transpose()?)));
             let (texts, urls) = match read {
                 Ok((texts, _)) if texts.is_empty() => {
-                    return Ok(self.broken(group, format!("it ends at row {row} of {rows}")));
+                    return Ok(self.broken(group, columns, format!("it ends at row {row} of {rows}")));
                 }
                 Ok(read) => read,
-                Err(why) => return Ok(self.broken(group, why)),
+                Err(why) => return Ok(self.broken(group, columns, why)),
             };
             for (n, text) in texts.iter().enumerate() {
                 let this = row + n as u64;
@@ -186,8 +189,8 @@ impl Scan<'_> {
     }
 
     /// Names a row group that can't be read.
-    fn broken(&mut self, group: &RowGroupMetaData, why: String) -> Option<u64> {
-        let length = group.columns().iter().map(|column| column.byte_range().1).sum();
+    fn broken(&mut self, group: &RowGroupMetaData, columns: &Columns, why: String) -> Option<u64> {
+        let length = read_bytes(group, columns);
         let skip = Skip::new(first_byte(group), length, Reason::Damaged);
         self.coverage.skip(skip.because(format!("the row group can't be read: {why}")));
         None
@@ -240,6 +243,12 @@ fn unread(group: &RowGroupMetaData, columns: &Columns) -> u64 {
     let others =
         group.columns().iter().enumerate().filter(|(n, _)| *n != columns.text && Some(*n) != columns.url);
     others.map(|(_, column)| column.byte_range().1).sum()
+}
+
+/// Stored bytes of the columns that are read.
+fn read_bytes(group: &RowGroupMetaData, columns: &Columns) -> u64 {
+    let all: u64 = group.columns().iter().map(|column| column.byte_range().1).sum();
+    all - unread(group, columns)
 }
 
 /// One column of a row group.

@@ -32,15 +32,18 @@ pub struct Copied {
 pub fn replay(object: &dyn ReadAt, size: u64, hit: &Hit<'_>) -> Result<Option<Replayed>, Error> {
     let Stored::Bytes { offset, skip, .. } = hit.stored else { return Ok(None) };
     let Some(layer) = Layer::ALL.into_iter().find(|layer| layer.name() == hit.layer) else { return Ok(None) };
-    let pattern = Pattern { name: "match".into(), regex: literal(hit), case_insensitive: false };
+    let shown = shown(hit);
+    let pattern = Pattern { name: "match".into(), regex: literal(&shown), case_insensitive: false };
     let search = Search::compile(&SearchSpec { layers: vec![layer], ..SearchSpec::new(vec![pattern]) })?;
     let begin = Some(Seam { offset, skip });
     let range = Range { uri: &hit.object, size, start: offset, end: offset + 1, begin, hits_max: None };
     let kind = Kind::of(object, &hit.object)?;
     let mut found = None;
     scan(object, kind, &range, &search, &mut |other: &Hit<'_>| {
+        // Any place where the text stands shows the layer; the hit's own may be one that overlaps it.
         let at = hit.start as usize..hit.end as usize;
-        if other.stored.skip() == skip && other.start == hit.start && at.end <= other.around().len() {
+        let is_there = other.around().get(at.clone()).is_some_and(|here| here.starts_with(&shown));
+        if found.is_none() && other.stored.skip() == skip && is_there {
             found = Some(Replayed { layer: other.around().to_vec(), at });
         }
         Ok(())
@@ -48,13 +51,17 @@ pub fn replay(object: &dyn ReadAt, size: u64, hit: &Hit<'_>) -> Result<Option<Re
     Ok(found)
 }
 
-/// A pattern that finds what the hit shows.
-fn literal(hit: &Hit<'_>) -> String {
-    let bytes = match &hit.match_base64 {
+/// The bytes that the hit shows.
+fn shown(hit: &Hit<'_>) -> Vec<u8> {
+    match &hit.match_base64 {
         Some(text) => crate::hit::from_base64(text),
         None => hit.matched.as_bytes().to_vec(),
-    };
-    bytes.iter().map(|b| format!(r"(?-u:\x{b:02x})")).collect()
+    }
+}
+
+/// A pattern that finds them, or their beginning: a pattern's length has a limit.
+fn literal(shown: &[u8]) -> String {
+    shown.iter().take(500).map(|b| format!(r"(?-u:\x{b:02x})")).collect()
 }
 
 /// The WARC record of a hit; `None` where it is in no WARC file or not there.

@@ -251,7 +251,9 @@ impl Sweep<'_> {
         out: &mut Vec<u8>,
     ) -> Result<Scanned, Failure> {
         let mut bytes = Vec::new();
-        let opened = shard.source.open(&mut bytes).map_err(Failure::Gap)?;
+        let opened = shard.source.open(&mut bytes).map_err(|gap| {
+            Failure::Gap(Skip { offset: shard.start, length: shard.end - shard.start, ..gap })
+        })?;
         self.scan(opened.object(), shard, begin, hits_max, writer, out)
     }
 

@@ -124,6 +124,9 @@ pub(crate) struct Records<'a> {
     tape: Tape<'a>,
 }
 
+/// Line ends behind a block that are looked at.
+const LINE_ENDS_MAX: usize = 64 << 10;
+
 /// Where a record's block ends, and why that may be wrong.
 struct Block {
     end: usize,
@@ -192,7 +195,11 @@ impl<'a> Records<'a> {
             while matches!(self.tape.buf.get(self.tape.pos), Some(b'\r' | b'\n')) {
                 self.tape.pos += 1;
             }
-            if self.tape.pos < self.tape.buf.len() || !self.tape.fill()? {
+            if self.tape.pos < self.tape.buf.len() {
+                return Ok(());
+            }
+            self.tape.compact();
+            if !self.tape.fill()? {
                 return Ok(());
             }
         }
@@ -205,10 +212,16 @@ impl<'a> Records<'a> {
             if self.framing.begins()(bytes) == Some(false) {
                 return Ok(None);
             }
-            if let Some(lines) = self.framing.lines(bytes) {
-                return Ok(Some(lines));
+            let lines = self.framing.lines(bytes);
+            // A header that another record's member cuts off is none.
+            let len = lines.as_ref().map_or(bytes.len(), |lines| lines.len);
+            if self.border_after(self.tape.pos).is_some_and(|border| border < self.tape.pos + len) {
+                return Ok(None);
             }
-            if bytes.len() > self.framing.head_bytes_max() || !self.tape.fill()? {
+            if lines.is_some() {
+                return Ok(lines);
+            }
+            if len > self.framing.head_bytes_max() || !self.tape.fill()? {
                 return Ok(None);
             }
         }
@@ -270,6 +283,10 @@ impl<'a> Records<'a> {
                 return Ok(Some(right));
             }
             match self.tape.buf.get(at) {
+                // Endless line ends are passed over where the next record is looked for.
+                Some(b'\r' | b'\n') if at - end > LINE_ENDS_MAX => {
+                    return Ok(Some(Block { alone: false, ..right }));
+                }
                 Some(b'\r' | b'\n') => at += 1,
                 Some(_) => {
                     let rest = &self.tape.buf[at..];

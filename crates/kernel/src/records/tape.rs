@@ -153,9 +153,10 @@ impl<'a> Tape<'a> {
         Ok(begun.then(|| Skip::new(from, to.max(from) - from, Reason::RecordCap)))
     }
 
-    /// Drops what has been read.
+    /// Drops what has been read, now and then.
     pub(crate) fn compact(&mut self) {
-        if self.pos == 0 {
+        // To move what is left costs as much as it is: so only where at least as much goes.
+        if self.pos == 0 || self.pos < self.buf.len() / 2 {
             return;
         }
         let dropped = self.pos;

@@ -16,6 +16,8 @@ const WINDOW: usize = 4;
 /// Log2 of the table's bits: 16 KiB, which stays in the first-level cache.
 const TABLE_BITS: u32 = 17;
 const TABLE_WORDS: usize = (1 << TABLE_BITS) / 64;
+/// More candidates than these in one text are not noted.
+const ASKS_MAX: usize = 1 << 18;
 /// More literals than these say too little of a pattern.
 const LITERALS_MAX: usize = 300;
 
@@ -24,6 +26,8 @@ pub(super) struct Set {
     table: Box<[u64; TABLE_WORDS]>,
     /// The literals that hold each window.
     entries: BTreeMap<u32, Vec<Entry>>,
+    /// How many patterns there are.
+    patterns: usize,
     /// Patterns that have no literal of use: to be asked of every text.
     pub(super) others: Vec<usize>,
     /// Whether all literals are ASCII, and no pattern is among the others.
@@ -58,12 +62,14 @@ impl Set {
         let mut set = Set {
             table: Box::new([0; TABLE_WORDS]),
             entries: BTreeMap::new(),
+            patterns: 0,
             others: Vec::new(),
             decides_on_ascii: true,
         };
         let usable =
             |l: &&Literals| l.texts.len() <= LITERALS_MAX && l.texts.iter().all(|t| t.len() >= WINDOW);
         for (pattern, (leading, required)) in patterns.enumerate() {
+            set.patterns = pattern + 1;
             match (leading.filter(usable), required.filter(usable)) {
                 (Some(leading), _) => set.add(pattern, leading, true),
                 (None, Some(required)) => set.add(pattern, required, false),
@@ -106,12 +112,20 @@ impl Set {
                 self.look(bytes, at, window, asks);
             }
         }
+        if asks.len() >= ASKS_MAX {
+            // So many candidates say nothing: every pattern is asked.
+            asks.clear();
+            asks.extend((0..self.patterns).map(|pattern| (pattern, Ask::Everywhere)));
+        }
         asks.sort_unstable();
         asks.dedup();
     }
 
     #[cold]
     fn look(&self, bytes: &[u8], at: usize, window: u32, asks: &mut Vec<(usize, Ask)>) {
+        if asks.len() >= ASKS_MAX {
+            return;
+        }
         for entry in self.entries.get(&window).into_iter().flatten() {
             let Some(start) = at.checked_sub(entry.back as usize) else { continue };
             let here = bytes.get(start..start + entry.literal.len());

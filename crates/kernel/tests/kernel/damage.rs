@@ -50,6 +50,11 @@ fn broken_and_odd_archives_are_read_as_far_as_they_can_be() {
             [gzip(&[page(0), page(1)].concat(), 6), c.clone()].concat(),
             "0 1 2".into(),
         ),
+        (
+            "a header that a member cuts off",
+            [gzip(&page(0)[..60], 6), b.clone(), c.clone()].concat(),
+            format!("1 2 Damaged@0+{}", gzip(&page(0)[..60], 6).len()),
+        ),
         ("one member for all", gzip(&pages(3).concat(), 6), "0 1 2".into()),
         ("a file name in the header", [a.clone(), named, c.clone()].concat(), "0 1 2".into()),
         (

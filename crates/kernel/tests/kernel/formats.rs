@@ -310,3 +310,22 @@ fn a_text_column_of_parquet_is_searched_row_by_row() {
     let (_, missing) = scan_as("a", TABLE, &Search::compile(&spec).unwrap());
     assert_eq!(missing.scanned.coverage.skipped[0].reason, Reason::Undecodable);
 }
+
+#[test]
+fn json_that_is_nested_without_end_is_searched_as_it_stands() {
+    let deep = format!("{{\"text\":\"needle\",\"a\":{}{}}}\n", "[".repeat(200_000), "]".repeat(200_000));
+    let spec = SearchSpec { field: Some("text".into()), ..spec("needle", &[Layer::Body]) };
+    let (_, found) = scan_as("a.jsonl", deep.as_bytes(), &Search::compile(&spec).unwrap());
+    assert_eq!(found.matches(), ["needle"]);
+    assert!(!found.scanned.coverage.complete());
+}
+
+#[test]
+fn a_break_in_one_coding_keeps_what_the_others_give() {
+    let coded = gzip(b"needle1 and more", 6);
+    let chunked = [format!("{:x}\r\n", coded.len()).into_bytes(), coded, b"\r\nzz\r\n".to_vec()].concat();
+    let headers = "Transfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n";
+    let file = members(&[response("http://h/", headers, &chunked)], 6);
+    let found = scan_all(&file, &search("needle[0-9]", &[Layer::Body]));
+    assert_eq!((found.matches(), found.scanned.coverage.undecoded.len()), (vec!["needle1"], 1));
+}
