@@ -37,6 +37,7 @@ mod search;
 mod verify;
 mod wacz;
 
+pub use buffer::aligned;
 pub use digest::Digest;
 pub use error::Error;
 pub use filter::{FilterSpec, Status};

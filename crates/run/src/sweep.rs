@@ -449,10 +449,7 @@ fn open<'a>(path: &Path, bytes: &'a mut Vec<u8>) -> Result<Opened<'a>, Skip> {
     if size > SMALL_BYTES {
         return Ok(Opened::File(file, size));
     }
-    if bytes.len() < size as usize {
-        bytes.resize(size as usize, 0);
-    }
-    let bytes = &mut bytes[..size as usize];
+    let bytes = dragnet_kernel::aligned(bytes, size as usize);
     match file.read_exact(bytes) {
         Ok(()) => Ok(Opened::Memory(bytes)),
         Err(e) if e.kind() == ErrorKind::UnexpectedEof => {
