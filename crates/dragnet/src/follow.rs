@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use crate::exit::{self, Exit};
+use crate::output::Format;
 use anyhow::Result;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde_json::Value as Json;
@@ -87,13 +88,11 @@ pub(crate) fn write_hits(out: &mut impl Write, lines: &str, show: Show) -> Resul
         Show::Json => out.write_all(lines.as_bytes())?,
         Show::Nothing => {}
         Show::Text => {
+            let mut text = Vec::new();
             for line in lines.lines() {
-                let hit: Json = serde_json::from_str(line)?;
-                let text = |name: &str| hit[name].as_str().unwrap_or_default();
-                // A hit is one line, whatever it matched.
-                let shown = text("match").replace('\n', "\\n").replace('\r', "\\r");
-                writeln!(out, "{}:{}:{}:{shown}", text("object"), hit["offset"], text("url"))?;
+                Format::Text { color: false }.hit(&serde_json::from_str(line)?, &mut text)?;
             }
+            out.write_all(&text)?;
         }
     }
     Ok(())

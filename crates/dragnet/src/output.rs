@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use dragnet_kernel::Hit;
+use flate2::write::GzEncoder;
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -65,7 +66,7 @@ fn marked(text: &str, color: bool) -> Cow<'_, str> {
 }
 
 /// A hit is one line, whatever it matched.
-pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
+fn one_line(text: &str) -> Cow<'_, str> {
     if text.contains(['\n', '\r']) {
         Cow::Owned(text.replace('\n', "\\n").replace('\r', "\\r"))
     } else {
@@ -164,45 +165,23 @@ impl Output {
     }
 }
 
-/// A file that is being written.
-pub(crate) struct Draft {
+/// A file that has another name until it is whole, and is removed if it never is.
+pub(crate) struct Unfinished {
     path: PathBuf,
-    /// Removed unless it was renamed.
     temporary: PathBuf,
-    encoder: Encoder,
     renamed: bool,
 }
 
-impl Draft {
-    fn new(path: &Path) -> Result<Draft> {
+impl Unfinished {
+    pub(crate) fn create(path: &Path) -> Result<(Unfinished, File)> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-        let create = || File::create(&temporary).with_context(|| format!("write `{}`", path.display()));
-        let encoder = if name.ends_with(".jsonl") {
-            Encoder::Plain(BufWriter::new(create()?))
-        } else if name.ends_with(".jsonl.gz") {
-            Encoder::Gzip(flate2::write::GzEncoder::new(
-                BufWriter::new(create()?),
-                flate2::Compression::default(),
-            ))
-        } else if name.ends_with(".jsonl.zst") {
-            Encoder::Zstd(Zstd { context: zstd_safe::CCtx::create(), out: BufWriter::new(create()?) })
-        } else if name.ends_with(".csv") {
-            Encoder::Csv(Box::new(Csv::new(create()?)?))
-        } else if name.ends_with(".parquet") {
-            parquet(create)?
-        } else {
-            bail!(
-                "`{}`: its name must end with .jsonl, .jsonl.gz, .jsonl.zst, .csv or .parquet, which says the format",
-                path.display()
-            );
-        };
-        Ok(Draft { path: path.to_owned(), temporary, encoder, renamed: false })
+        let file = File::create(&temporary).with_context(|| format!("write `{}`", path.display()))?;
+        Ok((Unfinished { path: path.to_owned(), temporary, renamed: false }, file))
     }
 
-    fn finish(mut self) -> Result<()> {
-        let encoder = std::mem::replace(&mut self.encoder, Encoder::Ended);
-        encoder.finish()?;
+    /// Gives it its name.
+    pub(crate) fn finish(mut self) -> Result<()> {
         let renamed = std::fs::rename(&self.temporary, &self.path);
         renamed.with_context(|| format!("write `{}`", self.path.display()))?;
         self.renamed = true;
@@ -210,7 +189,7 @@ impl Draft {
     }
 }
 
-impl Drop for Draft {
+impl Drop for Unfinished {
     fn drop(&mut self) {
         if !self.renamed {
             let _ = std::fs::remove_file(&self.temporary);
@@ -218,24 +197,57 @@ impl Drop for Draft {
     }
 }
 
+/// A file that is being written.
+pub(crate) struct Draft {
+    file: Unfinished,
+    encoder: Encoder,
+}
+
+impl Draft {
+    fn new(path: &Path) -> Result<Draft> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let endings = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", ".parquet"];
+        let Some(ending) = endings.into_iter().find(|ending| name.ends_with(ending)) else {
+            bail!(
+                "`{}`: its name must end with .jsonl, .jsonl.gz, .jsonl.zst, .csv or .parquet, which says the format",
+                path.display()
+            );
+        };
+        let (unfinished, file) = Unfinished::create(path)?;
+        let plain = |file| BufWriter::new(file);
+        let encoder = match ending {
+            ".jsonl" => Encoder::Plain(plain(file)),
+            ".jsonl.gz" => Encoder::Gzip(GzEncoder::new(plain(file), flate2::Compression::default())),
+            ".jsonl.zst" => Encoder::Zstd(Zstd { context: zstd_safe::CCtx::create(), out: plain(file) }),
+            ".csv" => Encoder::Csv(Box::new(Csv::new(file)?)),
+            _ => parquet(file)?,
+        };
+        Ok(Draft { file: unfinished, encoder })
+    }
+
+    fn finish(self) -> Result<()> {
+        self.encoder.finish()?;
+        self.file.finish()
+    }
+}
+
 #[cfg(feature = "parquet")]
-fn parquet(create: impl Fn() -> Result<File>) -> Result<Encoder> {
-    Ok(Encoder::Parquet(Box::new(crate::parquet::HitWriter::new(create()?)?)))
+fn parquet(file: File) -> Result<Encoder> {
+    Ok(Encoder::Parquet(Box::new(crate::parquet::HitWriter::new(file)?)))
 }
 
 #[cfg(not(feature = "parquet"))]
-fn parquet(_create: impl Fn() -> Result<File>) -> Result<Encoder> {
+fn parquet(_file: File) -> Result<Encoder> {
     bail!("writing Parquet needs the feature `parquet`, which this build does not have: use .jsonl or .csv")
 }
 
 enum Encoder {
     Plain(BufWriter<File>),
-    Gzip(flate2::write::GzEncoder<BufWriter<File>>),
+    Gzip(GzEncoder<BufWriter<File>>),
     Zstd(Zstd),
     Csv(Box<Csv>),
     #[cfg(feature = "parquet")]
     Parquet(Box<crate::parquet::HitWriter>),
-    Ended,
 }
 
 impl Encoder {
@@ -247,7 +259,6 @@ impl Encoder {
             Encoder::Csv(csv) => csv.write(lines)?,
             #[cfg(feature = "parquet")]
             Encoder::Parquet(parquet) => parquet.write(lines)?,
-            Encoder::Ended => {}
         }
         Ok(())
     }
@@ -260,7 +271,6 @@ impl Encoder {
             Encoder::Csv(mut csv) => csv.out.flush()?,
             #[cfg(feature = "parquet")]
             Encoder::Parquet(parquet) => parquet.finish()?,
-            Encoder::Ended => {}
         }
         Ok(())
     }
@@ -302,7 +312,7 @@ impl Zstd {
 }
 
 /// The columns of a table of hits: captures are a JSON object in theirs.
-pub(crate) const COLUMNS: [&str; 21] = [
+pub(crate) const COLUMNS: [&str; 22] = [
     "pattern",
     "url",
     "date",
@@ -317,6 +327,7 @@ pub(crate) const COLUMNS: [&str; 21] = [
     "skip",
     "row",
     "layer",
+    "field",
     "start",
     "end",
     "match",

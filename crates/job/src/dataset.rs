@@ -2,7 +2,7 @@
 
 use crate::spec::Source;
 use dragnet_kernel::coverage::{Reason, Skip};
-use dragnet_kernel::{Kind, ReadAt};
+use dragnet_kernel::{Kind, ReadAt, Stated};
 use dragnet_run::{Object, uri, version_of};
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -64,31 +64,40 @@ pub fn path_of(entry: &str) -> Result<PathBuf, Error> {
 /// in [`Resolved::skipped`].
 pub fn resolve(dataset: &[Source]) -> Result<Resolved, Error> {
     let mut resolved = Resolved::default();
-    paths(dataset, &mut |path| {
-        resolved.add(&path);
+    paths(dataset, &mut |named| {
+        resolved.add(named);
         true
     })?;
     Ok(resolved)
 }
 
-/// Calls `found` with the path of each object, each once and in order, until it says no.
+/// An object as a dataset names it.
+#[derive(Debug)]
+pub struct Named {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What a manifest states of it.
+    pub stated: Option<Stated>,
+}
+
+/// Calls `found` with each object, each once and in order, until it says no.
 ///
 /// # Errors
 /// As [`resolve`].
-pub fn paths(dataset: &[Source], found: &mut dyn FnMut(PathBuf) -> bool) -> Result<(), Error> {
+pub fn paths(dataset: &[Source], found: &mut dyn FnMut(Named) -> bool) -> Result<(), Error> {
     let mut seen = HashSet::new();
     let several = dataset.len() > 1 || dataset.iter().any(|source| matches!(source, Source::Manifest { .. }));
     let mut goes_on = true;
     // One folder or glob names nothing twice.
-    let mut once = |path: PathBuf| {
-        if goes_on && (!several || seen.insert(path.clone())) {
-            goes_on = found(path);
+    let mut once = |named: Named| {
+        if goes_on && (!several || seen.insert(named.path.clone())) {
+            goes_on = found(named);
         }
         goes_on
     };
     for source in dataset {
         match source {
-            Source::Uri(entry) => entry_paths(entry, &mut once)?,
+            Source::Uri(entry) => entry_paths(entry, &mut |path| once(Named { path, stated: None }))?,
             Source::Manifest { manifest, base } => manifest_paths(manifest, base.as_deref(), &mut once)?,
         }
     }
@@ -96,10 +105,11 @@ pub fn paths(dataset: &[Source], found: &mut dyn FnMut(PathBuf) -> bool) -> Resu
 }
 
 impl Resolved {
-    fn add(&mut self, path: &Path) {
+    fn add(&mut self, named: Named) {
         let place = self.objects.len();
+        let path = &named.path;
         let (object, skip) = match look(path) {
-            Ok(Ok(object)) => (object, None),
+            Ok(Ok(object)) => (Object { stated: named.stated, ..object }, None),
             Ok(Err(reason)) => (empty(path), Some(Skip::new(0, 0, reason))),
             Err(e) => (empty(path), Some(Skip::new(0, 0, Reason::Unreadable).because(e.to_string()))),
         };
@@ -109,7 +119,7 @@ impl Resolved {
 }
 
 fn empty(path: &Path) -> Object {
-    Object { uri: uri::of_path(path), size: 0, version: String::new(), kind: Kind::DOCUMENT }
+    Object { uri: uri::of_path(path), size: 0, version: String::new(), kind: Kind::DOCUMENT, stated: None }
 }
 
 /// The object at a path, or why it is none.
@@ -123,7 +133,7 @@ fn look(path: &Path) -> std::io::Result<Result<Object, Reason>> {
     let metadata = file.metadata()?;
     let size = metadata.len();
     let kind = Kind::of(&file as &dyn ReadAt, &path.to_string_lossy()).map_err(std::io::Error::other)?;
-    Ok(Ok(Object { uri: uri::of_path(path), size, version: version_of(&metadata), kind }))
+    Ok(Ok(Object { uri: uri::of_path(path), size, version: version_of(&metadata), kind, stated: None }))
 }
 
 /// Takes a path, and says whether more are wanted.
@@ -183,7 +193,13 @@ fn walk(folder: &Path, found: &mut Found<'_>) -> Result<bool, Error> {
     Ok(true)
 }
 
-fn manifest_paths(manifest: &str, base: Option<&str>, found: &mut Found<'_>) -> Result<(), Error> {
+/// The lines of a manifest: a path or URI each, then, behind tabs, the size and the digest that are stated
+/// of it, if any.
+fn manifest_paths(
+    manifest: &str,
+    base: Option<&str>,
+    found: &mut dyn FnMut(Named) -> bool,
+) -> Result<(), Error> {
     let path = path_of(manifest)?;
     let read = |source| Error::Read { path: manifest.to_owned(), source };
     let bytes = fs::read(&path).map_err(read)?;
@@ -200,14 +216,34 @@ fn manifest_paths(manifest: &str, base: Option<&str>, found: &mut Found<'_>) -> 
         None => path.parent().unwrap_or(Path::new("/")).to_owned(),
     };
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let absolute = uri::scheme(line).is_some() || line.starts_with('/');
-        let path = if absolute { path_of(line)? } else { base.join(line) };
+        let (name, stated) = stated(line).map_err(|why| Error::Entry(format!("`{manifest}`: {why}")))?;
+        let absolute = uri::scheme(name).is_some() || name.starts_with('/');
+        let path = if absolute { path_of(name)? } else { base.join(name) };
         // One object has one name here; what is not there is a named gap.
-        if !found(path.canonicalize().unwrap_or(path)) {
+        if !found(Named { path: path.canonicalize().unwrap_or(path), stated }) {
             break;
         }
     }
     Ok(())
+}
+
+/// A manifest's line: what it names, and what it states of it.
+fn stated(line: &str) -> Result<(&str, Option<Stated>), String> {
+    let mut columns = line.split('\t').map(str::trim);
+    let name = columns.next().unwrap_or(line);
+    let mut stated = Stated::default();
+    for column in columns.filter(|column| !column.is_empty()) {
+        if column.bytes().all(|b| b.is_ascii_digit()) {
+            stated.size = Some(column.parse().map_err(|_| format!("`{column}` is no size"))?);
+        } else if column.to_ascii_lowercase().starts_with("sha") && column.contains(':') {
+            stated.digest = Some(column.to_owned());
+        } else {
+            return Err(format!(
+                "`{column}` behind `{name}` is neither a size in bytes nor a digest such as `sha256:…`"
+            ));
+        }
+    }
+    Ok((name, (stated != Stated::default()).then_some(stated)))
 }
 
 #[cfg(test)]

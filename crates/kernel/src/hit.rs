@@ -44,6 +44,9 @@ pub struct Hit<'a> {
     pub stored: Stored,
     /// The layer's name.
     pub layer: Cow<'a, str>,
+    /// Of JSON lines the field that is the layer, where one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<Cow<'a, str>>,
     /// First byte of the match in the layer.
     pub start: u64,
     /// The byte after its last.

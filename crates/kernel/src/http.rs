@@ -31,6 +31,13 @@ fn which(line: &[u8]) -> Option<(usize, usize)> {
     if matches!(line[0], b'c' | b'C' | b't' | b'T') { named(line, &NAMES) } else { None }
 }
 
+/// Whether a block that is said to be an HTTP message begins like one: what does not (a truncated capture, a
+/// file in an ARC) has no head to take off. Requests begin with any word.
+pub(crate) fn begins(block: &[u8], is_request: bool) -> bool {
+    let starts = |word: &[u8]| block.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    is_request || starts(b"HTTP/") || starts(b"ICY ")
+}
+
 /// Reads the head that `block` begins with; a block without an empty line is all head.
 pub(crate) fn parse(block: &[u8]) -> Head<'_> {
     let lines = Lines::read(block, which).unwrap_or_else(|| Lines::unended(block, which));

@@ -54,12 +54,8 @@ impl Scan<'_> {
         let bytes = stretch.bytes;
         let plain =
             self.search.layers == [Layer::Body] && self.search.filter.is_empty() && !self.lists_records();
-        if plain
-            && !self.is_full()
-            && self.none_may_match(bytes)
-            && let Some(lines) = count_objects(bytes)
-        {
-            *self.coverage.records.entry(RECORD_TYPE.into()).or_default() += lines;
+        if plain && !self.is_full() && self.none_may_match(bytes) {
+            *self.coverage.records.entry(RECORD_TYPE.into()).or_default() += count_lines(bytes);
             return Ok(None);
         }
         let mut at = 0;
@@ -69,6 +65,13 @@ impl Scan<'_> {
             if !line.is_empty() {
                 if self.is_full() {
                     return Ok(Some(stretch.place(at)));
+                }
+                // As for the stretch: so it is the line alone that decides whether it is parsed, and named
+                // where it is no JSON, however the lines are cut into stretches and shards.
+                if plain && self.none_may_match(line) {
+                    *self.coverage.records.entry(RECORD_TYPE.into()).or_default() += 1;
+                    at = end;
+                    continue;
                 }
                 let Seam { offset, skip } = stretch.place(at);
                 let length = stretch.stored_end(end) - offset;
@@ -90,7 +93,7 @@ impl Scan<'_> {
 
     fn line(&mut self, line: &[u8], stored: Stored) -> Result<(), Error> {
         let fields = object(line.trim_ascii());
-        let field = |name: &str| fields.and_then(|line| text_of(line, &[name.to_owned()]));
+        let field = |name: &str| fields.and_then(|line| text_of(line, name));
         let url = field("url");
         let head = Head {
             record_type: Some(Cow::Borrowed(RECORD_TYPE.as_bytes())),
@@ -111,7 +114,10 @@ impl Scan<'_> {
             let body = match &search.field {
                 None => Some(Cow::Borrowed(line)),
                 Some(path) => match fields {
-                    Some(fields) => text_of(fields, path).map(|text| Cow::Owned(text.into_bytes())),
+                    Some(fields) => {
+                        about.field = Some(path);
+                        text_of(fields, path).map(|text| Cow::Owned(text.into_bytes()))
+                    }
                     None => {
                         let reason = "the line is no JSON value: all of it is searched";
                         self.undecoded(&about, Layer::Body, Layer::Raw, reason.into());
@@ -169,9 +175,9 @@ fn object(line: &[u8]) -> Option<&str> {
     (looks_right && sonic_rs::from_str::<LazyValue<'_>>(text).is_ok()).then_some(text)
 }
 
-/// The text at a path: a string unescaped, anything else as it is written.
-fn text_of(object: &str, path: &[String]) -> Option<String> {
-    let value = sonic_rs::get(object, path.iter().map(String::as_str)).ok()?;
+/// The text at a path, such as `page.text`: a string unescaped, anything else as it is written.
+fn text_of(object: &str, path: &str) -> Option<String> {
+    let value = sonic_rs::get(object, path.split('.')).ok()?;
     match value.as_str() {
         Some(text) => Some(text.to_owned()),
         None => Some(value.as_raw_str().to_owned()),
@@ -183,19 +189,12 @@ fn may_escape_ascii(bytes: &[u8]) -> bool {
     memchr::memmem::find_iter(bytes, b"\\u00").any(|at| matches!(bytes.get(at + 4), Some(b'2'..=b'7')))
 }
 
-/// How many lines there are that are not empty; `None` where one does not look like an object, and so must
-/// be looked at by itself.
-fn count_objects(bytes: &[u8]) -> Option<u64> {
-    let mut lines = 0;
-    let starts = memchr::memchr_iter(b'\n', bytes).map(|n| n + 1);
-    for start in std::iter::once(0).chain(starts) {
-        match bytes.get(start) {
-            Some(b'{') => lines += 1,
-            None | Some(b'\n') => {}
-            Some(_) => return None,
-        }
-    }
-    Some(lines)
+/// How many lines there are that hold something.
+fn count_lines(bytes: &[u8]) -> u64 {
+    let mut from = 0;
+    let ends = memchr::memchr_iter(b'\n', bytes).chain(std::iter::once(bytes.len()));
+    ends.map(|end| u64::from(!bytes[std::mem::replace(&mut from, end + 1)..end].trim_ascii().is_empty()))
+        .sum()
 }
 
 /// Where the first line of a range begins, by the look: in a plain file for certain, in a compressed one at

@@ -48,6 +48,7 @@ pub use object::ReadAt;
 pub use replay::{Copied, Replayed, record_of, replay};
 pub use scan::{Entry, Range, Scanned, Sink, scan};
 pub use search::{Pattern, Search, SearchSpec};
+pub use verify::Stated;
 
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +58,7 @@ pub const RECORD_BYTES_MAX: usize = 256 << 20;
 
 /// A place between two records: the stored offset of the member (or, in a plain file, of the byte) in which
 /// a record begins, and how many decoded bytes of that member come before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seam {
     /// Stored bytes from the start of the object.
     pub offset: u64,

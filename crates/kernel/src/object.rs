@@ -74,10 +74,12 @@ pub(crate) struct Window<'a> {
 
 /// How much is read at once, at most.
 const READ_BYTES: usize = 512 << 10;
+/// How much is read at first.
+const CHUNK_BYTES: usize = READ_BYTES / 32;
 
 impl<'a> Window<'a> {
     pub(crate) fn new(object: &'a dyn ReadAt, size: u64, offset: u64) -> Window<'a> {
-        Window { object, size, buf: Buffer::default(), base: offset, start: 0, chunk: READ_BYTES / 32 }
+        Window { object, size, buf: Buffer::default(), base: offset, start: 0, chunk: CHUNK_BYTES }
     }
 
     /// The stored offset of the next byte.
@@ -120,6 +122,7 @@ impl<'a> Window<'a> {
             self.buf.clear();
             self.base = offset;
             self.start = 0;
+            self.chunk = CHUNK_BYTES;
         }
     }
 

@@ -111,9 +111,8 @@ impl Scan<'_> {
         let place =
             |name: &str| leaves.iter().position(|(leaf, text)| *text && leaf.eq_ignore_ascii_case(name));
         let text = match &self.search.field {
-            Some(path) => {
-                let name = path.join(".");
-                place(&name).ok_or_else(|| format!("there is no text column `{name}`: it has {}", texts()))
+            Some(name) => {
+                place(name).ok_or_else(|| format!("there is no text column `{name}`: it has {}", texts()))
             }
             None => TEXT_COLUMNS.iter().find_map(|name| place(name)).ok_or_else(|| {
                 format!(
@@ -219,7 +218,9 @@ fn footer(object: &dyn ReadAt, size: u64) -> Result<Result<ParquetMetaData, Stri
     }
     let mut bytes = vec![0; length];
     read_full(object, size - 8 - length as u64, &mut bytes)?;
-    let decoded = ParquetMetaDataReader::decode_metadata(&bytes).map_err(|e| e.to_string());
+    let decoded = std::panic::catch_unwind(|| ParquetMetaDataReader::decode_metadata(&bytes));
+    let decoded = decoded.map_err(|_| "its footer is broken".to_owned());
+    let decoded = decoded.and_then(|decoded| decoded.map_err(|e| e.to_string()));
     // What the footer says of places must lie in the file.
     Ok(decoded.and_then(|metadata| {
         let inside = |column: &parquet::file::metadata::ColumnChunkMetaData| {

@@ -3,7 +3,7 @@
 use crate::hit::{Hit, Stored};
 use crate::kind::{Codec, Format, Kind};
 use crate::object::{ReadAt, Slice};
-use crate::records::{Framing, Item, Records};
+use crate::records::{Framing, Item, Records, warc};
 use crate::search::{Pattern, Search, SearchSpec};
 use crate::{Error, Layer, Range, Seam, scan, wacz};
 
@@ -34,7 +34,9 @@ pub fn replay(object: &dyn ReadAt, size: u64, hit: &Hit<'_>) -> Result<Option<Re
     let Some(layer) = Layer::ALL.into_iter().find(|layer| layer.name() == hit.layer) else { return Ok(None) };
     let shown = shown(hit);
     let pattern = Pattern { name: "match".into(), regex: literal(&shown), case_insensitive: false };
-    let search = Search::compile(&SearchSpec { layers: vec![layer], ..SearchSpec::new(vec![pattern]) })?;
+    let field = hit.field.as_deref().map(str::to_owned);
+    let search =
+        Search::compile(&SearchSpec { layers: vec![layer], field, ..SearchSpec::new(vec![pattern]) })?;
     let begin = Some(Seam { offset, skip });
     let range = Range { uri: &hit.object, size, start: offset, end: offset + 1, begin, hits_max: None };
     let kind = Kind::of(object, &hit.object)?;
@@ -64,7 +66,8 @@ fn literal(shown: &[u8]) -> String {
     shown.iter().take(500).map(|b| format!(r"(?-u:\x{b:02x})")).collect()
 }
 
-/// The WARC record of a hit; `None` where it is in no WARC file or not there.
+/// The record of a hit as WARC; `None` where it is in no archive or not there. A record of an ARC gets the
+/// header that says the same (ISO 28500, 5).
 ///
 /// # Errors
 /// [`Error::Read`] and [`Error::Shrunk`] where the bytes can't be had.
@@ -72,27 +75,39 @@ pub fn record_of(object: &dyn ReadAt, size: u64, hit: &Hit<'_>) -> Result<Option
     let Stored::Bytes { offset, skip, .. } = hit.stored else { return Ok(None) };
     let kind = Kind::of(object, &hit.object)?;
     match kind.format {
-        Format::Warc => copy(object, size, kind.codec, Seam { offset, skip }),
+        Format::Warc => copy(object, size, Framing::Warc, kind.codec, Seam { offset, skip }),
+        Format::Arc => copy(object, size, Framing::Arc, kind.codec, Seam { offset, skip }),
         Format::Wacz => {
             let parts = wacz::parts(object, size)?.unwrap_or_default();
             let Some(part) = parts.iter().find(|part| (part.start..part.end()).contains(&offset)) else {
                 return Ok(None);
             };
-            let Some((Framing::Warc, codec)) = part.archive else { return Ok(None) };
+            let Some((framing, codec)) = part.archive else { return Ok(None) };
             let seam = Seam { offset: offset - part.start, skip };
-            copy(&Slice { object, start: part.start }, part.len, codec, seam)
+            copy(&Slice { object, start: part.start }, part.len, framing, codec, seam)
         }
         _ => Ok(None),
     }
 }
 
-fn copy(archive: &dyn ReadAt, size: u64, codec: Codec, seam: Seam) -> Result<Option<Copied>, Error> {
-    let mut records = Records::new(archive, size, codec, Framing::Warc, seam, size);
-    match records.next()? {
-        Item::Record(record) if record.seam == seam => {
-            let bytes = [record.head, record.block, b"\r\n\r\n"].concat();
-            Ok(Some(Copied { bytes, alone: record.alone }))
+fn copy(
+    archive: &dyn ReadAt,
+    size: u64,
+    framing: Framing,
+    codec: Codec,
+    seam: Seam,
+) -> Result<Option<Copied>, Error> {
+    let mut records = Records::new(archive, size, codec, framing, seam, size);
+    let record = match records.next()? {
+        Item::Record(record) if record.seam == seam => record,
+        _ => return Ok(None),
+    };
+    let end: &[u8] = b"\r\n\r\n";
+    Ok(Some(match framing {
+        Framing::Warc => Copied { bytes: [record.head, record.block, end].concat(), alone: record.alone },
+        Framing::Arc => {
+            let head = warc::head(&record.parse(), record.block);
+            Copied { bytes: [&head, record.block, end].concat(), alone: false }
         }
-        _ => Ok(None),
-    }
+    }))
 }

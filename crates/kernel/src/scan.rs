@@ -154,6 +154,8 @@ pub(crate) struct About<'r> {
     pub(crate) content_type: Option<&'r [u8]>,
     pub(crate) status: Option<u16>,
     pub(crate) stored: Stored,
+    /// The field that is searched as its body.
+    pub(crate) field: Option<&'r str>,
     /// Hits so far in this record.
     hits: u64,
     /// Whether the limit on hits per record left some out.
@@ -167,7 +169,7 @@ impl<'r> About<'r> {
             mixed => Cow::Owned(String::from_utf8_lossy(mixed).to_ascii_lowercase()),
         };
         let content_type = head.content_type.as_deref();
-        About { head, record_type, content_type, status: None, stored, hits: 0, cut: false }
+        About { head, record_type, content_type, status: None, stored, field: None, hits: 0, cut: false }
     }
 
     /// The media type without its parameters.
@@ -383,10 +385,11 @@ impl Scan<'_> {
         let stored = Stored::Bytes { offset: offset + base, length: record.length, skip };
         let mut about = About::new(head, stored);
         let is_http = about.mime().is_some_and(|mime| mime.eq_ignore_ascii_case(b"application/http"));
-        let http = is_http.then(|| http::parse(block));
-        if let Some(http) = &http {
-            about.content_type = http.content_type.as_deref();
-            about.status = http.status;
+        let begins = is_http && http::begins(block, about.record_type == "request");
+        let http = begins.then(|| http::parse(block));
+        if is_http {
+            about.content_type = http.as_ref().and_then(|http| http.content_type.as_deref());
+            about.status = http.as_ref().and_then(|http| http.status);
         }
         if !self.search.filter.takes(head, about.mime(), about.status) {
             self.leave_out(offset + base, if record.alone { record.length } else { 0 });
@@ -395,6 +398,10 @@ impl Scan<'_> {
         self.count(&about, head.content_length)?;
         if let Some(doubt) = &record.doubt {
             self.undecoded(&about, Layer::Raw, Layer::Raw, doubt.clone());
+        }
+        if head.is_segment {
+            let reason = "a segment of a record: a match over its border is not seen";
+            self.undecoded(&about, Layer::Body, Layer::Body, reason.into());
         }
         if self.search.verify {
             for differs in verify::differences(record.head, head, block, http.as_ref()) {
@@ -562,6 +569,7 @@ impl Scan<'_> {
             object: Cow::Borrowed(self.range.uri),
             stored: about.stored,
             layer: Cow::Borrowed(layer.name()),
+            field: about.field.map(Cow::Borrowed),
             start: (from + found.start) as u64,
             end: (from + found.end) as u64,
             match_base64: matches!(matched, Cow::Owned(_)).then(|| hit::base64(shown)),

@@ -1,9 +1,13 @@
-//! The digests that an archive states of its records, checked where that is asked for.
+//! The digests that an archive states of its records, and a manifest of whole objects.
 
-use crate::http;
+use crate::coverage::{Reason, Skip};
+use crate::object::{ReadAt, Window};
 use crate::records::{Head, warc};
+use crate::{Error, http};
+use serde::{Deserialize, Serialize};
 use sha1::Sha1;
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
+use sha2::digest::DynDigest;
 
 /// What differs between the digests that a record states and those of its bytes.
 pub(crate) fn differences(
@@ -31,21 +35,104 @@ pub(crate) fn differences(
 /// `None` where the stated digest is that of one of the readings, or of an algorithm that is not known.
 fn difference(field: &str, stated: &[u8], readings: &[&[u8]]) -> Option<String> {
     let stated = std::str::from_utf8(stated).ok()?.trim();
-    let (algorithm, value) = stated.split_once(':')?;
-    let digest: fn(&[u8]) -> Vec<u8> = match algorithm.to_ascii_lowercase().as_str() {
-        "sha1" | "sha-1" => |bytes| Sha1::digest(bytes).to_vec(),
-        "sha256" | "sha-256" => |bytes| Sha256::digest(bytes).to_vec(),
-        _ => return None,
-    };
-    let mut found = readings.iter().map(|bytes| digest(bytes));
+    let (algorithm, value) = Algorithm::of(stated)?;
+    let mut found = readings.iter().map(|bytes| algorithm.of_bytes(bytes));
     let first = found.next()?;
-    let is = |digest: &[u8]| {
-        value.eq_ignore_ascii_case(&base32(digest)) || value.eq_ignore_ascii_case(&hex(digest))
-    };
-    if is(&first) || found.any(|digest| is(&digest)) {
+    if is(value, &first) || found.any(|digest| is(value, &digest)) {
         return None;
     }
-    Some(format!("{field} is {stated}, and that of the bytes {algorithm}:{}", base32(&first)))
+    Some(format!("{field} is {stated}, and that of the bytes {}:{}", algorithm.name(), base32(&first)))
+}
+
+/// What a manifest states of an object: a cut at the border of two members can't be seen in any other way.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stated {
+    /// Stored bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// The digest of all of them, as `sha256:` or `sha1:` and hexadecimal or base32 digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+impl Stated {
+    /// A gap that takes up no byte, where an object of `size` bytes is not what was stated. The object is
+    /// read once from end to end where a digest is stated and the size is right.
+    ///
+    /// # Errors
+    /// [`Error::Read`] where the bytes can't be had.
+    pub fn differs(&self, object: &dyn ReadAt, size: u64) -> Result<Option<Skip>, Error> {
+        let gap = |why: String| Ok(Some(Skip::new(size, 0, Reason::Changed).because(why)));
+        if let Some(stated) = self.size.filter(|stated| *stated != size) {
+            return gap(format!("the manifest states {stated} bytes, and it has {size}"));
+        }
+        let Some(stated) = &self.digest else { return Ok(None) };
+        let Some((algorithm, value)) = Algorithm::of(stated) else {
+            return gap(format!("the manifest states `{stated}`, which is no sha256: or sha1: digest"));
+        };
+        let digest = algorithm.of_object(object, size)?;
+        if is(value, &digest) {
+            return Ok(None);
+        }
+        gap(format!("the manifest states {stated}, and it has {}:{}", algorithm.name(), hex(&digest)))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Algorithm {
+    Sha1,
+    Sha256,
+}
+
+impl Algorithm {
+    /// The algorithm of a labelled digest, and what it states.
+    fn of(stated: &str) -> Option<(Algorithm, &str)> {
+        let (label, value) = stated.trim().split_once(':')?;
+        match label.to_ascii_lowercase().as_str() {
+            "sha1" | "sha-1" => Some((Algorithm::Sha1, value)),
+            "sha256" | "sha-256" => Some((Algorithm::Sha256, value)),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Algorithm::Sha1 => "sha1",
+            Algorithm::Sha256 => "sha256",
+        }
+    }
+
+    fn hasher(self) -> Box<dyn DynDigest> {
+        match self {
+            Algorithm::Sha1 => Box::new(Sha1::default()),
+            Algorithm::Sha256 => Box::new(Sha256::default()),
+        }
+    }
+
+    fn of_bytes(self, bytes: &[u8]) -> Box<[u8]> {
+        let mut hasher = self.hasher();
+        hasher.update(bytes);
+        hasher.finalize()
+    }
+
+    fn of_object(self, object: &dyn ReadAt, size: u64) -> Result<Box<[u8]>, Error> {
+        let mut hasher = self.hasher();
+        let mut window = Window::new(object, size, 0);
+        loop {
+            let bytes = window.peek(1)?;
+            if bytes.is_empty() {
+                return Ok(hasher.finalize());
+            }
+            hasher.update(bytes);
+            let n = bytes.len();
+            window.advance(n);
+        }
+    }
+}
+
+/// Whether a stated value is a digest, in base32 or hexadecimal.
+fn is(value: &str, digest: &[u8]) -> bool {
+    value.eq_ignore_ascii_case(&base32(digest)) || value.eq_ignore_ascii_case(&hex(digest))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -200,8 +200,13 @@ mod tests {
 
     fn plan_of(shards: u64) -> Plan {
         let size = shards * 100;
-        let object =
-            plan::Object { uri: "file:///o".into(), size, version: "v".into(), kind: Kind::WARC_GZIP };
+        let object = plan::Object {
+            uri: "file:///o".into(),
+            size,
+            version: "v".into(),
+            kind: Kind::WARC_GZIP,
+            stated: None,
+        };
         let patterns = vec![Pattern { name: "m".into(), regex: "x".into(), case_insensitive: false }];
         Plan {
             mapper: "0".into(),

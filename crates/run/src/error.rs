@@ -39,6 +39,9 @@ pub enum Error {
     /// The kernel failed.
     #[error(transparent)]
     Kernel(#[from] dragnet_kernel::Error),
+    /// Output that had been put aside in a temporary file could not be read back.
+    #[error("read back what was found from a temporary file: {0}")]
+    Spilled(std::io::Error),
     /// A URI that this build can't read.
     #[error("{0}")]
     Uri(String),

@@ -34,4 +34,4 @@ pub use output::{Output, Put};
 pub use plan::{Object, Plan, Shard, Task};
 pub use record::{CommitRecord, FailureNote, INLINE_BYTES_MAX, ObjectCoverage, Totals};
 pub use seal::{Gap, Manifest, ObjectReport, Report, ReportTotals, Sealed};
-pub use sweep::{Source, Sweep, Swept, Take, Writer};
+pub use sweep::{Source, Stream, Sweep, Swept, Take, Writer};

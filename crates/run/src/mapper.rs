@@ -285,6 +285,15 @@ fn scan_object(
     let before = hits.totals.hits;
     let scanned =
         scan(&counted, object.kind, &range, &loaded.search, &mut |hit: &Hit<'_>| hits.add(place, hit));
+    let differs = match &object.stated {
+        // The shard that has the first byte looks for all of them.
+        Some(stated) if start == 0 => stated.differs(&counted, object.size),
+        _ => Ok(None),
+    };
+    let scanned = scanned.and_then(|mut scanned| {
+        differs?.into_iter().for_each(|gap| scanned.coverage.skip(gap));
+        Ok(scanned)
+    });
     let scanned = match scanned {
         // The object that could not be had is named, so that the others of its bundle can do without it.
         Err(e @ (dragnet_kernel::Error::Read { .. } | dragnet_kernel::Error::Shrunk { .. })) => {

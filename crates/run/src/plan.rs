@@ -1,7 +1,7 @@
 //! The plan: every object with its size and version, every shard; written once, before the run.
 
 use dragnet_kernel::coverage::Skip;
-use dragnet_kernel::{Kind, Seam, SearchSpec};
+use dragnet_kernel::{Kind, Seam, SearchSpec, Stated};
 use serde::{Deserialize, Serialize};
 
 /// The most shards of a job; shards grow so that there are no more.
@@ -39,6 +39,9 @@ pub struct Object {
     pub version: String,
     /// What it is, by its first bytes.
     pub kind: Kind,
+    /// What a manifest states of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated: Option<Stated>,
 }
 
 /// The unit of map work and of loss.
@@ -182,7 +185,8 @@ mod tests {
 
     #[test]
     fn shards_cover_every_byte_once() {
-        let object = |size, kind| Object { uri: String::new(), size, version: "v".into(), kind };
+        let object =
+            |size, kind| Object { uri: String::new(), size, version: "v".into(), kind, stated: None };
         let objects = [
             object(1000, Kind::WARC_GZIP),
             object(3, Kind::DOCUMENT),

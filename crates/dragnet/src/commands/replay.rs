@@ -1,6 +1,6 @@
 //! `dragnet replay`: back from hits to the records that they were found in, by one read of a range each.
 
-use crate::output::{MARK, object_name};
+use crate::output::{MARK, Unfinished, object_name};
 use anyhow::{Context, Result, bail};
 use dragnet_kernel::{Hit, Stored};
 use flate2::Compression;
@@ -104,17 +104,14 @@ fn show(out: &mut impl Write, hit: &Hit<'_>) -> Result<()> {
 /// A WARC file of records that hits stand in, each once.
 struct Copies {
     out: BufWriter<File>,
-    path: PathBuf,
-    temporary: PathBuf,
+    file: Unfinished,
     seen: HashSet<(String, u64, u64)>,
 }
 
 impl Copies {
     fn new(path: &Path) -> Result<Copies> {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-        let file = File::create(&temporary).with_context(|| format!("write `{}`", path.display()))?;
-        Ok(Copies { out: BufWriter::new(file), path: path.to_owned(), temporary, seen: HashSet::new() })
+        let (unfinished, file) = Unfinished::create(path)?;
+        Ok(Copies { out: BufWriter::new(file), file: unfinished, seen: HashSet::new() })
     }
 
     fn add(&mut self, hit: &Hit<'_>) -> Result<()> {
@@ -125,7 +122,9 @@ impl Copies {
         let (file, size) = open(hit)?;
         let name = object_name(&hit.object);
         let Some(record) = dragnet_kernel::record_of(&file, size, hit)? else {
-            bail!("`{name}` at {offset} holds no WARC record: only those can be copied into a WARC file");
+            bail!(
+                "`{name}` at {offset} holds no record of an archive: only those can be copied into a WARC file"
+            );
         };
         let mut stored = vec![0; hit.stored.length() as usize];
         file.read_exact_at(&mut stored, offset)?;
@@ -141,8 +140,7 @@ impl Copies {
 
     fn finish(mut self) -> Result<usize> {
         self.out.flush()?;
-        std::fs::rename(&self.temporary, &self.path)
-            .with_context(|| format!("write `{}`", self.path.display()))?;
+        self.file.finish()?;
         Ok(self.seen.len())
     }
 }

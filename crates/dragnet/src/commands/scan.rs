@@ -166,21 +166,33 @@ fn walk(dataset: &[spec::Source], names: &Names, found: &mut dyn FnMut(Source) -
     let found = RefCell::new(found);
     let mut files = Vec::new();
     let flush = |files: &mut Vec<spec::Source>| {
-        let walked =
-            dataset::paths(files, &mut |path| !names.takes(&path) || found.borrow_mut()(Source::File(path)));
+        let walked = dataset::paths(files, &mut |dataset::Named { path, stated }| {
+            !names.takes(&path) || found.borrow_mut()(Source::File(path, stated.map(Box::new)))
+        });
         files.clear();
         walked
     };
     for source in dataset {
         match source {
-            spec::Source::Uri(uri) if uri == "-" => {
-                flush(&mut files)?;
-                found.borrow_mut()(Source::Stdin);
-            }
-            other => files.push(other.clone()),
+            spec::Source::Uri(entry) => match stream(entry) {
+                Some(stream) => {
+                    flush(&mut files)?;
+                    found.borrow_mut()(stream);
+                }
+                None => files.push(source.clone()),
+            },
+            spec::Source::Manifest { .. } => files.push(source.clone()),
         }
     }
     Ok(flush(&mut files)?)
+}
+
+/// What is read as a stream, as it was named by itself.
+fn stream(entry: &str) -> Option<Source> {
+    match entry {
+        "-" => Some(Source::stdin()),
+        path => Source::named(Path::new(path)),
+    }
 }
 
 /// Which names are searched.

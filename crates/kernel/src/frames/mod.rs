@@ -76,8 +76,7 @@ trait Decode {
     /// Looks at the first bytes of a member.
     fn open(&mut self, bytes: &[u8]) -> Opening;
 
-    /// Decodes the whole member that `input` begins with: bytes consumed and written. `None` where that
-    /// can't be done, for whatever reason; `short` says that more input or output may help.
+    /// Decodes the whole member that `input` begins with: bytes consumed and written.
     fn whole(&mut self, input: &[u8], out: &mut [u8]) -> Result<(usize, usize), Whole>;
 
     /// Decodes a little of the member; [`Decode::open`] has been called for it, and its header consumed.
@@ -315,6 +314,8 @@ pub(crate) fn find_member(
         Codec::Plain | Codec::Bzip2 | Codec::Xz => return Ok(None),
     };
     let mut window = Window::new(object, size, from);
+    // One decoder for all guesses: a dictionary is loaded once.
+    let mut frames = Frames::new(object, size, codec, from);
     let mut out = Buffer::default();
     while window.offset() < to {
         let at = window.offset();
@@ -332,7 +333,7 @@ pub(crate) fn find_member(
         if candidate >= to {
             return Ok(None);
         }
-        if is_member(object, size, codec, look, candidate, &mut out)? {
+        if is_member(&mut frames, look, candidate, &mut out)? {
             return Ok(Some(Seam::at(candidate)));
         }
         window.advance(1);
@@ -342,17 +343,10 @@ pub(crate) fn find_member(
 
 /// Whether a whole, sound member that begins as `look` wants it stands at `offset`, and another member or
 /// the object's end after it.
-fn is_member(
-    object: &dyn ReadAt,
-    size: u64,
-    codec: Codec,
-    look: Look,
-    offset: u64,
-    out: &mut Buffer,
-) -> Result<bool, Error> {
+fn is_member(frames: &mut Frames<'_>, look: Look, offset: u64, out: &mut Buffer) -> Result<bool, Error> {
     /// Decoded bytes that are kept to look at.
     const LOOK_BYTES: usize = 64 << 10;
-    let mut frames = Frames::new(object, size, codec, offset);
+    frames.seek(offset);
     let mut looks_right = false;
     out.clear();
     loop {

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 /// How many fields of a head are noted.
-const FIELDS: usize = 7;
+const FIELDS: usize = 8;
 
 /// Where the wanted values of a head stand.
 #[derive(Debug, Clone, Default)]

@@ -29,6 +29,8 @@ pub(crate) struct Head<'a> {
     pub(crate) content_type: Option<Cow<'a, [u8]>>,
     /// `None` where it is missing, doubled with another value, or not a number of 64 bits.
     pub(crate) content_length: Option<u64>,
+    /// Whether it holds a part of a record that was cut (ISO 28500, 7).
+    pub(crate) is_segment: bool,
 }
 
 /// A record, its bytes borrowed from the reader.

@@ -3,6 +3,7 @@
 
 use super::Head;
 use super::lines::{Lines, named};
+use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 
 /// The longest header that is read, in bytes.
@@ -16,6 +17,7 @@ const RECORD_ID: usize = 3;
 const PAYLOAD_DIGEST: usize = 4;
 const CONTENT_TYPE: usize = 5;
 const CONTENT_LENGTH: usize = 6;
+const SEGMENT: usize = 7;
 
 /// Whether a record begins here; `None` where more bytes are needed to tell.
 pub(crate) fn begins(bytes: &[u8]) -> Option<bool> {
@@ -30,12 +32,13 @@ pub(crate) fn lines(bytes: &[u8]) -> Option<Lines> {
 }
 
 fn which(line: &[u8]) -> Option<(usize, usize)> {
-    const OWN: [(&str, usize); 5] = [
+    const OWN: [(&str, usize); 6] = [
         ("WARC-Type", TYPE),
         ("WARC-Date", DATE),
         ("WARC-Record-ID", RECORD_ID),
         ("WARC-Target-URI", URL),
         ("WARC-Payload-Digest", PAYLOAD_DIGEST),
+        ("WARC-Segment-Number", SEGMENT),
     ];
     const COMMON: [(&str, usize); 2] = [("Content-Length", CONTENT_LENGTH), ("Content-Type", CONTENT_TYPE)];
     match line[0] {
@@ -55,6 +58,7 @@ pub(crate) fn parse<'a>(head: &'a [u8], lines: &Lines) -> Head<'a> {
         payload_digest: lines.value(head, PAYLOAD_DIGEST),
         content_type: lines.value(head, CONTENT_TYPE),
         content_length: content_length(head, lines),
+        is_segment: lines.value(head, SEGMENT).is_some(),
     }
 }
 
@@ -64,6 +68,32 @@ pub(crate) fn content_length(head: &[u8], lines: &Lines) -> Option<u64> {
     let first = lengths.next()?;
     // Doubled with the same value is lawful enough; with another it is no length.
     first.filter(|_| lengths.all(|other| other == first))
+}
+
+/// The header of a record that was stored without one. Its id follows from its bytes (RFC 9562, 5.8), so that
+/// a copy of the same record has the same.
+pub(crate) fn head(record: &Head<'_>, block: &[u8]) -> Vec<u8> {
+    let value = |value: &Option<Cow<'_, [u8]>>| value.as_deref().unwrap_or_default().to_vec();
+    let hash = Sha256::new().chain_update(value(&record.url)).chain_update(value(&record.date));
+    let hash = hash.chain_update(block).finalize();
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash[..16]);
+    (id[6], id[8]) = (id[6] & 0x0f | 0x80, id[8] & 0x3f | 0x80);
+    let hex: String = id.iter().map(|b| format!("{b:02x}")).collect();
+    let id = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+    let mut head = b"WARC/1.1\r\n".to_vec();
+    for (name, value) in [
+        ("WARC-Type", value(&record.record_type)),
+        ("WARC-Record-ID", format!("<urn:uuid:{id}>").into_bytes()),
+        ("WARC-Target-URI", value(&record.url)),
+        ("WARC-Date", value(&record.date)),
+        ("Content-Type", value(&record.content_type)),
+        ("Content-Length", block.len().to_string().into_bytes()),
+    ] {
+        head.extend([name.as_bytes(), b": ", &value, b"\r\n"].concat());
+    }
+    head.extend(b"\r\n");
+    head
 }
 
 /// The value of a field that is asked for too seldom to be noted.

@@ -98,7 +98,7 @@ pub struct Search {
     plain_literals: bool,
     pub(crate) layers: Vec<Layer>,
     pub(crate) filter: Filter,
-    pub(crate) field: Option<Vec<String>>,
+    pub(crate) field: Option<String>,
     pub(crate) verify: bool,
     pub(crate) hits_per_record: Option<u64>,
 }
@@ -165,7 +165,7 @@ impl Search {
             patterns,
             layers,
             filter: Filter::compile(&spec.filter)?,
-            field: spec.field.as_deref().map(|path| path.split('.').map(str::to_owned).collect()),
+            field: spec.field.clone(),
             verify: spec.verify,
             hits_per_record: spec.hits_per_record,
         })

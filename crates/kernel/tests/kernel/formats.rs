@@ -211,6 +211,33 @@ fn json_lines_tell_their_url_and_their_place() {
 }
 
 #[test]
+fn a_line_that_is_no_json_is_named_wherever_the_shards_are_cut() {
+    let line = |n: usize| match n % 7 {
+        3 => format!("{{\"text\":\"needle{n}\",broken\n"),
+        5 => format!("{{\"text\":\"nothing {n}\",broken\n"),
+        _ => format!("{{\"text\":\"{}{n}\"}}\n", if n.is_multiple_of(3) { "needle" } else { "hay" }),
+    };
+    let file: Vec<u8> = (0..200).map(line).collect::<String>().into_bytes();
+    let spec = SearchSpec { field: Some("text".into()), ..spec("needle[0-9]+", &[Layer::Body]) };
+    let search = Search::compile(&spec).unwrap();
+    let whole = scan_all(&file, &search);
+    assert!(!whole.scanned.coverage.complete());
+    for shard_bytes in [1, 30, 100, 1000] {
+        let (hits, _, coverage) = scan_in_shards(&file, &search, shard_bytes);
+        assert_eq!((hits, coverage), (whole.hits.clone(), whole.scanned.coverage.clone()), "{shard_bytes}");
+    }
+}
+
+#[test]
+fn an_arc_record_that_is_no_http_is_all_body() {
+    let block = "needle0\n\nneedle1";
+    let head = format!("http://h/ 1.2.3.4 20240520093000 text/plain {}\n", block.len());
+    let file = [arc(1, 0), format!("{head}{block}\n").into_bytes()].concat();
+    let (kind, found) = scan_as("a.arc", &file, &search("needle[0-9]", &[Layer::Body]));
+    assert_eq!((kind.format, found.matches()), (Format::Arc, vec!["needle0", "needle1"]));
+}
+
+#[test]
 fn a_wacz_is_split_like_any_archive() {
     let big = pages(40);
     let file = wacz(&[

@@ -1,0 +1,422 @@
+//! A sweep: many objects scanned by the threads of one process, with nothing durable about it.
+//!
+//! It splits large objects as a job does, seams and all, and gives what it finds in the dataset's order. A
+//! shard that began wrongly is scanned again from where its left neighbour ended.
+
+mod found;
+mod queue;
+mod source;
+
+use crate::Error;
+use dragnet_kernel::coverage::{Coverage, Reason, Skip};
+use dragnet_kernel::{Entry, Hit, Kind, Range, ReadAt, Scanned, Seam, Search, Sink, scan};
+use found::Found;
+use queue::{Queue, Turn, Unit};
+use source::{Opened, SMALL_BYTES};
+pub use source::{Source, Stream};
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// How hits and records become output; called by many threads.
+pub trait Writer: Sync {
+    /// Appends a hit.
+    ///
+    /// # Errors
+    /// What ends the sweep.
+    fn hit(&self, hit: &Hit<'_>, out: &mut Vec<u8>) -> std::io::Result<()>;
+
+    /// Appends a record that was read; called where [`Writer::lists_records`] is true.
+    ///
+    /// # Errors
+    /// What ends the sweep.
+    fn record(&self, _entry: &Entry<'_>, _out: &mut Vec<u8>) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    /// Whether it wants to see every record.
+    fn lists_records(&self) -> bool {
+        false
+    }
+}
+
+/// Takes the output piece by piece, in the dataset's order, and each object when it is done.
+pub type Take<'a, E> = dyn FnMut(&[u8], Option<Swept>) -> Result<(), E> + 'a;
+
+/// What is swept, and how.
+pub struct Sweep<'a> {
+    /// What is searched for.
+    pub search: &'a Search,
+    /// How many threads scan.
+    pub threads: usize,
+    /// About how many stored bytes a shard has.
+    pub shard_bytes: u64,
+    /// The most hits, in the dataset's order.
+    pub hits_max: Option<u64>,
+}
+
+/// What was found in one object.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// The object's URI.
+    pub uri: String,
+    /// Its stored bytes.
+    pub size: u64,
+    /// What was read of it, and what was not.
+    pub coverage: Coverage,
+    /// Hits in it.
+    pub hits: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Shard {
+    place: usize,
+    number: u64,
+    of: u64,
+    source: Source,
+    uri: String,
+    kind: Kind,
+    size: u64,
+    start: u64,
+    end: u64,
+}
+
+/// What became of a shard.
+struct Done {
+    shard: Shard,
+    scanned: Result<Scanned, Failure>,
+    found: Found,
+}
+
+/// Why an object was not scanned.
+enum Failure {
+    /// The gap that says so.
+    Gap(Skip),
+    /// The writer failed, or the search can't be.
+    Fatal(Error),
+}
+
+impl Sweep<'_> {
+    /// Scans what `walk` names, and gives what it finds to `take`.
+    ///
+    /// # Errors
+    /// What `walk`, `take` or the writer returned; never for what the bytes are, or that they can't be had.
+    pub fn run<E: Send + From<Error>>(
+        &self,
+        walk: impl FnOnce(&mut dyn FnMut(Source) -> bool) -> Result<(), E> + Send,
+        writer: &dyn Writer,
+        take: &mut Take<'_, E>,
+    ) -> Result<(), E> {
+        let queue = Queue::default();
+        let (done, results) = channel();
+        std::thread::scope(|scope| {
+            let walker = scope.spawn(|| {
+                let walked = queue.fill(walk);
+                queue.close();
+                walked
+            });
+            for _ in 0..self.threads.max(1) {
+                let done = done.clone();
+                scope.spawn(|| self.work(&queue, writer, done));
+            }
+            drop(done);
+            let collected = self.collect(&queue, results, writer, take);
+            queue.abandon();
+            collected?;
+            walker.join().unwrap_or(Ok(()))
+        })
+    }
+
+    fn work(&self, queue: &Queue, writer: &dyn Writer, done: Sender<Vec<Done>>) {
+        let mut bytes = Vec::new();
+        while let Some((unit, _in_hand)) = queue.take() {
+            let mut batch = Vec::new();
+            match unit {
+                Unit::Shard(shard) => batch.push(self.shard(shard, writer)),
+                Unit::Objects(first, sources) => {
+                    let mut sources = sources.into_iter();
+                    while let Some(source) = sources.next() {
+                        let place = first + batch.len();
+                        let object = self.object(queue, place, source, writer, &mut bytes);
+                        let is_large = object.shard.size > SMALL_BYTES || object.found.len() > SMALL_BYTES;
+                        batch.push(object);
+                        if is_large {
+                            // The others of the batch need not wait for a large one.
+                            queue.give_back(place + 1, sources.collect());
+                            break;
+                        }
+                    }
+                }
+            }
+            queue.waits(batch.iter().map(|done| done.found.len()).sum());
+            if done.send(batch).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Scans an object, or its first shard where it is split.
+    fn object(
+        &self,
+        queue: &Queue,
+        place: usize,
+        source: Source,
+        writer: &dyn Writer,
+        bytes: &mut Vec<u8>,
+    ) -> Done {
+        let mut shard = Shard {
+            place,
+            number: 0,
+            of: 1,
+            uri: source.uri(),
+            source,
+            kind: Kind::DOCUMENT,
+            size: 0,
+            start: 0,
+            end: 0,
+        };
+        let mut found = Found::default();
+        let scanned = self.first_shard(queue, &mut shard, writer, bytes, &mut found);
+        Done { shard, scanned, found }
+    }
+
+    fn first_shard(
+        &self,
+        queue: &Queue,
+        shard: &mut Shard,
+        writer: &dyn Writer,
+        bytes: &mut Vec<u8>,
+        found: &mut Found,
+    ) -> Result<Scanned, Failure> {
+        let opened = match shard.source.open(bytes) {
+            Ok(opened) => opened,
+            Err(gap) => {
+                shard.size = gap.length;
+                return Err(Failure::Gap(gap));
+            }
+        };
+        shard.size = opened.size();
+        shard.end = shard.size;
+        if queue.is_stopped() {
+            return Err(Failure::Gap(Skip::new(0, shard.size, Reason::HitsCap)));
+        }
+        shard.kind = Kind::of(opened.object(), &shard.uri)
+            .map_err(|e| Failure::Gap(Skip::new(0, shard.size, Reason::Unreadable).because(e.to_string())))?;
+        let splits = shard.kind.splits() && !matches!(opened, Opened::Memory(_));
+        let shard_bytes = self.shard_bytes.max(1);
+        if splits && shard.size > shard_bytes {
+            shard.of = shard.size.div_ceil(shard_bytes);
+            shard.end = shard_bytes;
+            let shards = (1..shard.of).map(|number| Shard {
+                number,
+                start: number * shard_bytes,
+                end: ((number + 1) * shard_bytes).min(shard.size),
+                ..shard.clone()
+            });
+            queue.add_shards(shards);
+        }
+        self.scan(opened.object(), shard, None, self.hits_max, writer, found)
+    }
+
+    fn shard(&self, shard: Shard, writer: &dyn Writer) -> Done {
+        let mut found = Found::default();
+        let scanned = self.again(&shard, None, self.hits_max, writer, &mut found);
+        Done { shard, scanned, found }
+    }
+
+    /// Opens a shard's object and scans it from where it is said to begin.
+    fn again(
+        &self,
+        shard: &Shard,
+        begin: Option<Seam>,
+        hits_max: Option<u64>,
+        writer: &dyn Writer,
+        found: &mut Found,
+    ) -> Result<Scanned, Failure> {
+        let mut bytes = Vec::new();
+        let opened = shard.source.open(&mut bytes).map_err(|gap| {
+            Failure::Gap(Skip { offset: shard.start, length: shard.end - shard.start, ..gap })
+        })?;
+        self.scan(opened.object(), shard, begin, hits_max, writer, found)
+    }
+
+    fn scan(
+        &self,
+        object: &dyn ReadAt,
+        shard: &Shard,
+        begin: Option<Seam>,
+        hits_max: Option<u64>,
+        writer: &dyn Writer,
+        found: &mut Found,
+    ) -> Result<Scanned, Failure> {
+        let Shard { uri, size, start, end, .. } = shard;
+        let range = Range { uri, size: *size, start: *start, end: *end, begin, hits_max };
+        let scanned = scan(object, shard.kind, &range, self.search, &mut Out { writer, found });
+        let scanned = scanned.and_then(|mut scanned| {
+            // The shard that has the first byte looks for all of them.
+            if let Some(stated) = shard.source.stated().filter(|_| shard.number == 0) {
+                stated.differs(object, *size)?.into_iter().for_each(|gap| scanned.coverage.skip(gap));
+            }
+            Ok(scanned)
+        });
+        match scanned {
+            Ok(scanned) => Ok(scanned),
+            Err(e @ (dragnet_kernel::Error::Read { .. } | dragnet_kernel::Error::Shrunk { .. })) => {
+                *found = Found::default();
+                let reason = match e {
+                    dragnet_kernel::Error::Shrunk { .. } => Reason::Changed,
+                    _ => Reason::Unreadable,
+                };
+                Err(Failure::Gap(Skip::new(*start, end - start, reason).because(e.to_string())))
+            }
+            Err(e) => Err(Failure::Fatal(e.into())),
+        }
+    }
+
+    /// Puts the shards in order, and what began wrongly right.
+    fn collect<E: From<Error>>(
+        &self,
+        queue: &Queue,
+        results: Receiver<Vec<Done>>,
+        writer: &dyn Writer,
+        take: &mut Take<'_, E>,
+    ) -> Result<(), E> {
+        let mut waiting: BTreeMap<Turn, Done> = BTreeMap::new();
+        let mut turn: Turn = (0, 0);
+        let mut count = Count { left: self.hits_max, ..Count::default() };
+        for batch in results {
+            waiting.extend(batch.into_iter().map(|done| ((done.shard.place, done.shard.number), done)));
+            let mut handed_out = 0;
+            while let Some(done) = waiting.remove(&turn) {
+                let of = done.shard.of;
+                handed_out += done.found.len();
+                self.count(done, &mut count, writer, take)?;
+                if count.capped {
+                    queue.stop();
+                }
+                turn.1 += 1;
+                if turn.1 == of {
+                    take(&[], Some(std::mem::take(&mut count.object)))?;
+                    turn = (turn.0 + 1, 0);
+                }
+            }
+            queue.handed_out(handed_out, turn);
+        }
+        Ok(())
+    }
+
+    /// Counts what a shard found, or what it finds where it should have begun; its turn has come.
+    fn count<E: From<Error>>(
+        &self,
+        done: Done,
+        count: &mut Count,
+        writer: &dyn Writer,
+        take: &mut Take<'_, E>,
+    ) -> Result<(), E> {
+        let Done { shard, mut scanned, mut found } = done;
+        if shard.number == 0 {
+            count.object = Swept { uri: shard.uri.clone(), size: shard.size, ..Swept::default() };
+            count.seam = Seam::at(0);
+        }
+        let is_there = scanned.is_ok() || shard.size > 0;
+        if count.capped && is_there && !matches!(scanned, Err(Failure::Fatal(_))) {
+            // How much of it was scanned by now is chance; none of it counts.
+            count.leave_out_rest(&shard);
+            return Ok(());
+        }
+        let passed = count.seam.offset >= shard.end && shard.of > 1;
+        if passed && !matches!(scanned, Err(Failure::Fatal(_))) {
+            return Ok(());
+        }
+        if scanned.as_ref().is_ok_and(|scanned| !count.agrees(&shard, scanned)) {
+            found = Found::default();
+            scanned = self.again(&shard, Some(count.seam), count.left, writer, &mut found);
+        }
+        match scanned {
+            Ok(scanned) => {
+                count.add(&scanned);
+                if scanned.capped {
+                    count.capped = true;
+                    count.leave_out_rest(&shard);
+                }
+                found.give(&mut |piece| take(piece, None))
+            }
+            Err(Failure::Gap(gap)) => {
+                count.gap(gap);
+                Ok(())
+            }
+            Err(Failure::Fatal(e)) => Err(e.into()),
+        }
+    }
+}
+
+/// What was counted so far.
+#[derive(Default)]
+struct Count {
+    /// The object whose turn it is.
+    object: Swept,
+    /// Where its next record begins.
+    seam: Seam,
+    /// Hits that are still wanted.
+    left: Option<u64>,
+    /// Whether the limit on hits cut something.
+    capped: bool,
+}
+
+impl Count {
+    /// Whether what a shard found is what one sequential read up to the limit finds.
+    fn agrees(&self, shard: &Shard, scanned: &Scanned) -> bool {
+        let begins_right = scanned.first == Some(self.seam) || shard.size == 0;
+        let ends_right = self.left.is_none_or(|left| match scanned.capped {
+            true => scanned.hits == left,
+            false => scanned.hits <= left,
+        });
+        begins_right && ends_right
+    }
+
+    fn add(&mut self, scanned: &Scanned) {
+        self.object.hits += scanned.hits;
+        self.object.coverage.add(&scanned.coverage);
+        self.seam = scanned.next;
+        self.left = self.left.map(|left| left.saturating_sub(scanned.hits));
+    }
+
+    /// Names a gap; what the shard before it read past its own end stays read.
+    fn gap(&mut self, gap: Skip) {
+        let to = gap.offset + gap.length;
+        let from = gap.offset.max(self.seam.offset).min(to);
+        self.seam = Seam::at(self.seam.offset.max(to));
+        self.object.coverage.skip(Skip { offset: from, length: to - from, ..gap });
+    }
+
+    /// Names what the limit on hits leaves out of the shard's object.
+    fn leave_out_rest(&mut self, shard: &Shard) {
+        let rest = shard.size.saturating_sub(self.seam.offset);
+        if rest > 0 || shard.number == 0 {
+            self.object.coverage.skip(Skip::new(self.seam.offset, rest, Reason::HitsCap));
+        }
+        self.seam = Seam::at(shard.size);
+    }
+}
+
+/// A writer and what it writes to.
+struct Out<'a> {
+    writer: &'a dyn Writer,
+    found: &'a mut Found,
+}
+
+impl Sink for Out<'_> {
+    fn hit(&mut self, hit: &Hit<'_>) -> std::io::Result<()> {
+        self.found.append(|out| self.writer.hit(hit, out))
+    }
+
+    fn lists_records(&self) -> bool {
+        self.writer.lists_records()
+    }
+
+    fn record(&mut self, entry: &Entry<'_>) -> std::io::Result<()> {
+        if self.writer.lists_records() {
+            self.found.append(|out| self.writer.record(entry, out))?;
+        }
+        Ok(())
+    }
+}
