@@ -124,4 +124,26 @@ mod tests {
             assert_eq!(decoder.decode(format, &stored[..3], &mut out), Err(Error::BadData), "{format:?}");
         }
     }
+
+    /// Buffers of just the size that is said, so that a sanitizer sees the byte behind them:
+    /// `RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CFLAGS=-fsanitize=address cargo test
+    /// -p dragnet-libdeflate --target x86_64-unknown-linux-gnu`.
+    #[test]
+    fn stays_in_its_buffers_whatever_the_bytes_are() {
+        let mut decoder = Decoder::new();
+        for (format, stored) in ROWS {
+            for cut in 0..=stored.len() {
+                for bit in 0..cut * 8 {
+                    let mut input = stored[..cut].to_vec();
+                    input[bit / 8] ^= 1 << (bit % 8);
+                    for size in [0, 1, 3, 300] {
+                        let mut output = vec![0; size];
+                        if let Ok(decoded) = decoder.decode(format, &input, &mut output) {
+                            assert!(decoded.consumed <= cut && decoded.written <= size, "{format:?} {bit}");
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
