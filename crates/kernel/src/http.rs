@@ -22,29 +22,35 @@ const CONTENT_TYPE: usize = 0;
 const CONTENT_ENCODING: usize = 1;
 const TRANSFER_ENCODING: usize = 2;
 
+/// One letter tells most names apart.
 fn which(line: &[u8]) -> Option<(usize, usize)> {
-    const NAMES: [(&str, usize); 3] = [
-        ("Content-Type", CONTENT_TYPE),
-        ("Content-Encoding", CONTENT_ENCODING),
-        ("Transfer-Encoding", TRANSFER_ENCODING),
-    ];
-    if matches!(line[0], b'c' | b'C' | b't' | b'T') { named(line, &NAMES) } else { None }
+    let names: &[(&str, usize)] = match (line[0], line.get(8).map(u8::to_ascii_lowercase)) {
+        (b'c' | b'C', Some(b't')) => &[("Content-Type", CONTENT_TYPE)],
+        (b'c' | b'C', Some(b'e')) => &[("Content-Encoding", CONTENT_ENCODING)],
+        (b't' | b'T', Some(b'-')) => &[("Transfer-Encoding", TRANSFER_ENCODING)],
+        _ => return None,
+    };
+    named(line, names)
 }
 
 /// Whether a block that is said to be an HTTP message begins like one: what does not (a truncated capture, a
 /// file in an ARC) has no head to take off. Requests begin with any word.
 pub(crate) fn begins(block: &[u8], is_request: bool) -> bool {
+    // Line ends before it are lawful (RFC 9112, 2.2).
+    let block = block.trim_ascii_start();
     let starts = |word: &[u8]| block.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
     is_request || starts(b"HTTP/") || starts(b"ICY ")
 }
 
 /// Reads the head that `block` begins with; a block without an empty line is all head.
 pub(crate) fn parse(block: &[u8]) -> Head<'_> {
+    let before = block.len() - block.trim_ascii_start().len();
+    let block = &block[before..];
     let lines = Lines::read(block, which).unwrap_or_else(|| Lines::unended(block, which));
     let head = &block[..lines.len];
     let line_end = memchr::memchr(b'\n', head).unwrap_or(head.len());
     Head {
-        len: lines.len,
+        len: before + lines.len,
         status: status(&head[..line_end]),
         content_type: lines.value(head, CONTENT_TYPE),
         head,

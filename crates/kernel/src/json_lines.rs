@@ -54,8 +54,12 @@ impl Scan<'_> {
         let bytes = stretch.bytes;
         let plain =
             self.search.layers == [Layer::Body] && self.search.filter.is_empty() && !self.lists_records();
-        if plain && !self.is_full() && self.none_may_match(bytes) {
-            *self.coverage.records.entry(RECORD_TYPE.into()).or_default() += count_lines(bytes);
+        if plain
+            && !self.is_full()
+            && self.none_may_match(bytes)
+            && let Some(lines) = count_objects(bytes)
+        {
+            *self.coverage.records.entry(RECORD_TYPE.into()).or_default() += lines;
             return Ok(None);
         }
         let mut at = 0;
@@ -67,8 +71,9 @@ impl Scan<'_> {
                     return Ok(Some(stretch.place(at)));
                 }
                 // As for the stretch: so it is the line alone that decides whether it is parsed, and named
-                // where it is no JSON, however the lines are cut into stretches and shards.
-                if plain && self.none_may_match(line) {
+                // where it is no JSON, however the lines are cut into stretches and shards. What does not
+                // even begin like an object is named in any case.
+                if plain && line[0] == b'{' && self.none_may_match(line) {
                     *self.coverage.records.entry(RECORD_TYPE.into()).or_default() += 1;
                     at = end;
                     continue;
@@ -189,12 +194,19 @@ fn may_escape_ascii(bytes: &[u8]) -> bool {
     memchr::memmem::find_iter(bytes, b"\\u00").any(|at| matches!(bytes.get(at + 4), Some(b'2'..=b'7')))
 }
 
-/// How many lines there are that hold something.
-fn count_lines(bytes: &[u8]) -> u64 {
-    let mut from = 0;
-    let ends = memchr::memchr_iter(b'\n', bytes).chain(std::iter::once(bytes.len()));
-    ends.map(|end| u64::from(!bytes[std::mem::replace(&mut from, end + 1)..end].trim_ascii().is_empty()))
-        .sum()
+/// How many lines there are that hold something; `None` where one does not begin like an object, and so must
+/// be looked at by itself.
+fn count_objects(bytes: &[u8]) -> Option<u64> {
+    let (mut lines, mut from) = (0, 0);
+    for end in memchr::memchr_iter(b'\n', bytes).chain(std::iter::once(bytes.len())) {
+        let line = bytes[std::mem::replace(&mut from, end + 1)..end].trim_ascii_end();
+        match line.first() {
+            Some(b'{') => lines += 1,
+            Some(_) => return None,
+            None => {}
+        }
+    }
+    Some(lines)
 }
 
 /// Where the first line of a range begins, by the look: in a plain file for certain, in a compressed one at

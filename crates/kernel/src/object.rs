@@ -134,7 +134,7 @@ impl<'a> Window<'a> {
         // The plan's size is the object's end, whatever was appended to it since.
         let want = (self.size - at).min(self.chunk as u64) as usize;
         self.chunk = (self.chunk * 2).min(READ_BYTES);
-        // Also where nothing is dropped: the first read begins with a cache line too.
+        // Also where nothing is dropped: in memory that was used before, the first read is aligned too.
         if self.start > 0 || self.buf.is_empty() {
             self.buf.drop_front(self.start, READ_BYTES);
             self.base += self.start as u64;

@@ -3,9 +3,9 @@
 use crate::hit::{Hit, Stored};
 use crate::kind::{Codec, Format, Kind};
 use crate::object::{ReadAt, Slice};
-use crate::records::{Framing, Item, Records, warc};
+use crate::records::{Framing, Item, Records, arc, warc};
 use crate::search::{Pattern, Search, SearchSpec};
-use crate::{Error, Layer, Range, Seam, scan, wacz};
+use crate::{Error, Layer, Range, Seam, http, scan, wacz};
 
 /// A layer, and where in it the match is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +106,13 @@ fn copy(
     Ok(Some(match framing {
         Framing::Warc => Copied { bytes: [record.head, record.block, end].concat(), alone: record.alone },
         Framing::Arc => {
-            let head = warc::head(&record.parse(), record.block);
+            let says = match record.parse() {
+                says if says.is_response() && !http::begins(record.block, false) => {
+                    arc::parse_resource(record.head)
+                }
+                says => says,
+            };
+            let head = warc::head(&says, record.block);
             Copied { bytes: [&head, record.block, end].concat(), alone: false }
         }
     }))

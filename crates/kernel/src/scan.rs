@@ -37,6 +37,11 @@ pub trait Sink {
     /// What ends the scan, as [`Error::Sink`].
     fn hit(&mut self, hit: &Hit<'_>) -> std::io::Result<()>;
 
+    /// Whether it wants to see hits, and not only their number.
+    fn wants_hits(&self) -> bool {
+        true
+    }
+
     /// Whether it wants to see every record.
     fn lists_records(&self) -> bool {
         false
@@ -401,7 +406,8 @@ impl Scan<'_> {
         }
         if head.is_segment {
             let reason = "a segment of a record: a match over its border is not seen";
-            self.undecoded(&about, Layer::Body, Layer::Body, reason.into());
+            let layer = self.search.layers[0];
+            self.undecoded(&about, layer, layer, reason.into());
         }
         if self.search.verify {
             for differs in verify::differences(record.head, head, block, http.as_ref()) {
@@ -524,6 +530,7 @@ impl Scan<'_> {
         from: usize,
     ) -> Result<(), Error> {
         let search = self.search;
+        let wants_hits = self.sink.wants_hits();
         let mut asks = std::mem::take(&mut self.asks);
         let _ = search.each(&bytes[from..], &mut asks, &mut |pattern, found| {
             if self.is_full() {
@@ -535,6 +542,10 @@ impl Scan<'_> {
                 return ControlFlow::Break(());
             }
             about.hits += 1;
+            self.hits += 1;
+            if !wants_hits {
+                return ControlFlow::Continue(());
+            }
             self.hit(about, layer, pattern, &bytes[from..], found, from)
         });
         self.asks = asks;
@@ -586,7 +597,6 @@ impl Scan<'_> {
             around: bytes,
             at: found,
         };
-        self.hits += 1;
         match self.sink.hit(&hit) {
             Ok(()) => ControlFlow::Continue(()),
             Err(e) => {

@@ -285,16 +285,7 @@ fn scan_object(
     let before = hits.totals.hits;
     let scanned =
         scan(&counted, object.kind, &range, &loaded.search, &mut |hit: &Hit<'_>| hits.add(place, hit));
-    let differs = match &object.stated {
-        // The shard that has the first byte looks for all of them.
-        Some(stated) if start == 0 => stated.differs(&counted, object.size),
-        _ => Ok(None),
-    };
-    let scanned = scanned.and_then(|mut scanned| {
-        differs?.into_iter().for_each(|gap| scanned.coverage.skip(gap));
-        Ok(scanned)
-    });
-    let scanned = match scanned {
+    let mut scanned = match scanned {
         // The object that could not be had is named, so that the others of its bundle can do without it.
         Err(e @ (dragnet_kernel::Error::Read { .. } | dragnet_kernel::Error::Shrunk { .. })) => {
             // A file that changes under the read is a changed one, whatever the read said.
@@ -304,6 +295,10 @@ fn scan_object(
         }
         other => other?,
     };
+    // The shard that has the first byte looks for all of them.
+    if let Some(stated) = object.stated.as_ref().filter(|_| start == 0) {
+        stated.differs(&counted, object.size).into_iter().for_each(|gap| scanned.coverage.skip(gap));
+    }
     opened.check()?;
     debug_assert_eq!(hits.totals.hits - before, scanned.hits);
     Ok(scanned)

@@ -295,7 +295,9 @@ impl Report {
         totals.records += coverage.records_total();
         totals.undecoded += coverage.undecoded.len() as u64;
         self.complete &= complete;
-        let Coverage { read, skipped, records, undecoded } = coverage;
+        let Coverage { read, mut skipped, records, undecoded } = coverage;
+        // In the object's order, whichever shard named them.
+        skipped.sort_by_key(|skip| skip.offset);
         self.objects.push(ObjectReport { object, size, read, skipped, records, undecoded, complete });
     }
 }

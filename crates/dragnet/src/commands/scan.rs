@@ -10,6 +10,7 @@ use dragnet_kernel::{Entry, Hit, Search};
 use dragnet_run::{Report, Source, Sweep, Swept, Writer};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -164,7 +165,7 @@ const SHARD_BYTES: u64 = 8 << 20;
 /// Names each object, on the terms of a dataset; `-` is standard input.
 fn walk(dataset: &[spec::Source], names: &Names, found: &mut dyn FnMut(Source) -> bool) -> Result<()> {
     let found = RefCell::new(found);
-    let mut files = Vec::new();
+    let (mut files, mut streams) = (Vec::new(), HashSet::new());
     let flush = |files: &mut Vec<spec::Source>| {
         let walked = dataset::paths(files, &mut |dataset::Named { path, stated }| {
             !names.takes(&path) || found.borrow_mut()(Source::File(path, stated.map(Box::new)))
@@ -177,7 +178,10 @@ fn walk(dataset: &[spec::Source], names: &Names, found: &mut dyn FnMut(Source) -
             spec::Source::Uri(entry) => match stream(entry) {
                 Some(stream) => {
                     flush(&mut files)?;
-                    found.borrow_mut()(stream);
+                    // A stream can be read once.
+                    if streams.insert(entry) && !found.borrow_mut()(stream) {
+                        return Ok(());
+                    }
                 }
                 None => files.push(source.clone()),
             },
@@ -232,6 +236,10 @@ struct Style {
 impl Writer for Style {
     fn hit(&self, hit: &Hit<'_>, out: &mut Vec<u8>) -> std::io::Result<()> {
         self.format.hit(hit, out)
+    }
+
+    fn wants_hits(&self) -> bool {
+        self.format != Format::Nothing
     }
 
     fn lists_records(&self) -> bool {

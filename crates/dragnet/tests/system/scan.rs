@@ -114,11 +114,19 @@ fn shards_of_any_size_and_any_number_of_threads_print_the_same() {
             "{shard_bytes} bytes, {threads} threads"
         );
     }
-    for limit in ["1", "7", "30"] {
-        let some =
-            sandbox.run(&["scan", "--json", "(?i)needle", &folder, "--shard-bytes", "500", "-m", limit]);
-        assert_eq!(lines(&some), lines(&whole)[..limit.parse().unwrap()], "limit {limit}");
-        assert_eq!(some.status.code(), Some(3), "a limit that cut is a gap");
+    // Where a limit cuts is the same as well, and so is what it leaves out.
+    let limited = |limit: &str, more: &[&str]| {
+        let arguments = ["scan", "--json", "(?i)needle", &folder, "-m", limit, "--coverage", &coverage];
+        let some = sandbox.run(&[&arguments, more].concat());
+        assert_eq!(lines(&some), lines(&whole)[..limit.parse().unwrap()], "limit {limit}, {more:?}");
+        (some.status.code(), std::fs::read_to_string(&coverage).unwrap())
+    };
+    for limit in ["1", "7", "30", "39", "40"] {
+        let once = limited(limit, &["-j", "1"]);
+        assert_eq!(once.0, Some(3), "a limit that cut is a gap");
+        for shard_bytes in ["1", "500", "3000"] {
+            assert_eq!(limited(limit, &["--shard-bytes", shard_bytes]), once, "{limit}, {shard_bytes}");
+        }
     }
 }
 
@@ -157,22 +165,20 @@ fn a_manifest_that_states_more_than_there_is_makes_a_gap() {
     let wrong = "sha1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     let table = [
         ("a cut at a member's border is not seen", "a.warc.gz".into(), 1, ""),
-        ("but the size is", format!("a.warc.gz\t{whole}"), 3, "has changed"),
+        ("but the size is", format!("a.warc.gz\t{whole}"), 3, "the manifest states"),
         ("a digest that is right", format!("b.txt\t3\t{right}"), 1, ""),
         ("a digest that is wrong", format!("b.txt\t{wrong}"), 3, "the manifest states sha1:"),
         ("what is neither", "b.txt\tabc".into(), 2, "neither a size in bytes nor a digest"),
     ];
     for (name, line, expected, said) in table {
         let manifest = sandbox.write("list", line.as_bytes()).display().to_string();
-        let said =
-            if said == "has changed" { format!("the manifest states {whole} bytes") } else { said.into() };
         for command in ["scan", "search"] {
             let coverage = sandbox.path("coverage.json").display().to_string();
             let output = sandbox.run(&[command, "zzz", "--files-from", &manifest, "--coverage", &coverage]);
             let report = std::fs::read_to_string(&coverage).unwrap_or_default();
             let all = text(&output.stderr) + &report;
             assert_eq!(output.status.code(), Some(expected), "{command}, {name}: {all}");
-            assert!(all.contains(&said), "{command}, {name}: {all}");
+            assert!(all.contains(said), "{command}, {name}: {all}");
             let _ = std::fs::remove_file(&coverage);
         }
     }
@@ -211,7 +217,7 @@ fn a_zip_bomb_is_cut_at_a_limit_in_constant_memory() {
     for (name, file, bytes, expected) in table {
         let file = sandbox.write(file, &bytes).display().to_string();
         let mut command = std::process::Command::new("sh");
-        command.args(["-c", "ulimit -v 2000000; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_dragnet")]);
+        command.args(["-c", "ulimit -v 1000000; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_dragnet")]);
         let output = command.args(["scan", "--json", "-j", "1", "needle", &file]).output().unwrap();
         let said = text(&output.stderr);
         assert_eq!((output.status.code(), lines(&output).len()), expected, "{name}: {said}");
@@ -266,10 +272,15 @@ fn a_hit_is_replayed_and_its_record_copied() {
     sandbox.write("data/d.warc.gz", &one);
     sandbox.write("data/e.warc", &[record("http://h/e", "text/plain", b"needle e"), page(72)].concat());
     let block = "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nneedle f";
-    let arc = format!("http://h/f 1.2.3.4 20240520093000 text/plain {}\n{block}\n", block.len());
+    let plain = "needle g\n\nand no HTTP";
+    let arc = format!(
+        "http://h/f 1.2.3.4 20240520093000 text/plain {}\n{block}\nhttp://h/g 1.2.3.4 20240520093000 text/plain {}\n{plain}\n",
+        block.len(),
+        plain.len()
+    );
     sandbox.write(
         "data/f.arc.gz",
-        &gzip(format!("filedesc://f 0.0.0.0 20240520093000 text/plain 0\n\n{arc}").as_bytes(), 6),
+        &gzip(format!("filedesc://f 0.0.0.0 20240520093000 text/plain 9\nneedle 0\n\n{arc}").as_bytes(), 6),
     );
     let found =
         sandbox.run(&["scan", "--json", "needle", &folder.display().to_string(), "--exclude", "*.txt"]);
@@ -290,6 +301,8 @@ fn a_hit_is_replayed_and_its_record_copied() {
         .collect();
     let mut expected: Vec<String> =
         hits(&found).iter().map(|hit| format!("{} {}", hit["url"], hit["start"])).collect();
+    // What speaks of the ARC file itself speaks of a file in WARC too, and has no URL there.
+    expected.iter_mut().for_each(|hit| *hit = hit.replace("\"filedesc://f\"", "null"));
     matches.sort();
     expected.sort();
     assert_eq!(matches, expected);

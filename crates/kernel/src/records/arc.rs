@@ -80,6 +80,13 @@ pub(crate) fn parse(head: &[u8]) -> Head<'_> {
     }
 }
 
+/// What a header line says of a block that is no HTTP message, whatever its URL.
+pub(crate) fn parse_resource(head: &[u8]) -> Head<'_> {
+    let line = head.strip_suffix(b"\n").unwrap_or(head);
+    let mime = fields(line).map(|fields| Cow::Borrowed(fields.mime));
+    Head { record_type: Some(Cow::Borrowed(b"resource")), content_type: mime, ..parse(head) }
+}
+
 /// `20240520093000` as WARC writes it, `2024-05-20T09:30:00Z`; what has no time of day is at its start.
 fn timestamp(digits: &[u8]) -> Vec<u8> {
     let mut all = digits.to_vec();

@@ -33,6 +33,12 @@ pub(crate) struct Head<'a> {
     pub(crate) is_segment: bool,
 }
 
+impl Head<'_> {
+    pub(crate) fn is_response(&self) -> bool {
+        self.record_type.as_deref() == Some(b"response")
+    }
+}
+
 /// A record, its bytes borrowed from the reader.
 pub(crate) struct Record<'a> {
     pub(crate) seam: Seam,

@@ -31,21 +31,20 @@ pub(crate) fn lines(bytes: &[u8]) -> Option<Lines> {
     Lines::read(bytes, which)
 }
 
+/// One letter tells most names apart: those behind `WARC-` and `Content-`.
 fn which(line: &[u8]) -> Option<(usize, usize)> {
-    const OWN: [(&str, usize); 6] = [
-        ("WARC-Type", TYPE),
-        ("WARC-Date", DATE),
-        ("WARC-Record-ID", RECORD_ID),
-        ("WARC-Target-URI", URL),
-        ("WARC-Payload-Digest", PAYLOAD_DIGEST),
-        ("WARC-Segment-Number", SEGMENT),
-    ];
-    const COMMON: [(&str, usize); 2] = [("Content-Length", CONTENT_LENGTH), ("Content-Type", CONTENT_TYPE)];
-    match line[0] {
-        b'w' | b'W' => named(line, &OWN),
-        b'c' | b'C' => named(line, &COMMON),
-        _ => None,
-    }
+    let letter = |at: usize| line.get(at).map(u8::to_ascii_lowercase);
+    let names: &[(&str, usize)] = match (line[0], letter(5), letter(8)) {
+        (b'w' | b'W', Some(b't'), _) => &[("WARC-Type", TYPE), ("WARC-Target-URI", URL)],
+        (b'w' | b'W', Some(b'd'), _) => &[("WARC-Date", DATE)],
+        (b'w' | b'W', Some(b'r'), _) => &[("WARC-Record-ID", RECORD_ID)],
+        (b'w' | b'W', Some(b'p'), _) => &[("WARC-Payload-Digest", PAYLOAD_DIGEST)],
+        (b'w' | b'W', Some(b's'), _) => &[("WARC-Segment-Number", SEGMENT)],
+        (b'c' | b'C', _, Some(b'l')) => &[("Content-Length", CONTENT_LENGTH)],
+        (b'c' | b'C', _, Some(b't')) => &[("Content-Type", CONTENT_TYPE)],
+        _ => return None,
+    };
+    named(line, names)
 }
 
 /// What the lines of a header say.
@@ -74,22 +73,25 @@ pub(crate) fn content_length(head: &[u8], lines: &Lines) -> Option<u64> {
 /// a copy of the same record has the same.
 pub(crate) fn head(record: &Head<'_>, block: &[u8]) -> Vec<u8> {
     let value = |value: &Option<Cow<'_, [u8]>>| value.as_deref().unwrap_or_default().to_vec();
-    let hash = Sha256::new().chain_update(value(&record.url)).chain_update(value(&record.date));
-    let hash = hash.chain_update(block).finalize();
+    let named = [&record.record_type, &record.url, &record.date].map(value).join(&b'\n');
+    let hash = Sha256::new().chain_update(named).chain_update(b"\n").chain_update(block).finalize();
     let mut id = [0; 16];
     id.copy_from_slice(&hash[..16]);
     (id[6], id[8]) = (id[6] & 0x0f | 0x80, id[8] & 0x3f | 0x80);
     let hex: String = id.iter().map(|b| format!("{b:02x}")).collect();
     let id = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
     let mut head = b"WARC/1.1\r\n".to_vec();
-    for (name, value) in [
+    let fields = [
         ("WARC-Type", value(&record.record_type)),
         ("WARC-Record-ID", format!("<urn:uuid:{id}>").into_bytes()),
         ("WARC-Target-URI", value(&record.url)),
         ("WARC-Date", value(&record.date)),
         ("Content-Type", value(&record.content_type)),
         ("Content-Length", block.len().to_string().into_bytes()),
-    ] {
+    ];
+    // A warcinfo record speaks of a file, and has no URI (ISO 28500, 5.12 and 6.2).
+    let is_info = record.record_type.as_deref() == Some(b"warcinfo");
+    for (name, value) in fields.into_iter().filter(|(name, _)| !is_info || *name != "WARC-Target-URI") {
         head.extend([name.as_bytes(), b": ", &value, b"\r\n"].concat());
     }
     head.extend(b"\r\n");

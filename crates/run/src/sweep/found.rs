@@ -57,3 +57,27 @@ impl Found {
         take(&self.bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_memory_comes_back_in_order() {
+        let line = |n: usize| format!("{n} {}\n", "x".repeat(10_000));
+        for lines in [0, 1, 800, 3000] {
+            let mut found = Found::default();
+            for n in 0..lines {
+                found.append(|out| out.write_all(line(n).as_bytes())).unwrap();
+            }
+            assert_eq!(found.spilled.is_some(), lines > 1000);
+            let mut back = Vec::new();
+            let given = found.give::<crate::Error>(&mut |piece| {
+                back.extend_from_slice(piece);
+                Ok(())
+            });
+            given.unwrap();
+            assert_eq!(back, (0..lines).map(line).collect::<String>().into_bytes(), "{lines}");
+        }
+    }
+}

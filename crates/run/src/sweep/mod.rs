@@ -12,9 +12,10 @@ use dragnet_kernel::coverage::{Coverage, Reason, Skip};
 use dragnet_kernel::{Entry, Hit, Kind, Range, ReadAt, Scanned, Seam, Search, Sink, scan};
 use found::Found;
 use queue::{Queue, Turn, Unit};
-use source::{Opened, SMALL_BYTES};
+use source::SMALL_BYTES;
 pub use source::{Source, Stream};
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// How hits and records become output; called by many threads.
@@ -31,6 +32,11 @@ pub trait Writer: Sync {
     /// What ends the sweep.
     fn record(&self, _entry: &Entry<'_>, _out: &mut Vec<u8>) -> std::io::Result<()> {
         Ok(())
+    }
+
+    /// Whether it wants to see hits, and not only their number.
+    fn wants_hits(&self) -> bool {
+        true
     }
 
     /// Whether it wants to see every record.
@@ -80,11 +86,30 @@ struct Shard {
     end: u64,
 }
 
+impl Shard {
+    /// Another shard of the object that this one is the first of.
+    fn numbered(&self, number: u64) -> Shard {
+        let start = number * self.end;
+        Shard { number, start, end: (start + self.end).min(self.size), ..self.clone() }
+    }
+}
+
 /// What became of a shard.
 struct Done {
     shard: Shard,
     scanned: Result<Scanned, Failure>,
     found: Found,
+}
+
+impl Done {
+    /// About how many bytes it takes while it waits for its turn.
+    fn weight(&self) -> u64 {
+        let gaps = self
+            .scanned
+            .as_ref()
+            .map_or(1, |scanned| scanned.coverage.skipped.len() + scanned.coverage.undecoded.len());
+        self.found.len() + 512 + 256 * gaps as u64
+    }
 }
 
 /// Why an object was not scanned.
@@ -109,10 +134,11 @@ impl Sweep<'_> {
         let queue = Queue::default();
         let (done, results) = channel();
         std::thread::scope(|scope| {
+            // Whatever panics, nobody is left waiting.
+            let _ends = queue.ends();
             let walker = scope.spawn(|| {
-                let walked = queue.fill(walk);
-                queue.close();
-                walked
+                let _closes = queue.closes();
+                queue.fill(walk)
             });
             for _ in 0..self.threads.max(1) {
                 let done = done.clone();
@@ -122,7 +148,7 @@ impl Sweep<'_> {
             let collected = self.collect(&queue, results, writer, take);
             queue.abandon();
             collected?;
-            walker.join().unwrap_or(Ok(()))
+            walker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
@@ -136,18 +162,15 @@ impl Sweep<'_> {
                     let mut sources = sources.into_iter();
                     while let Some(source) = sources.next() {
                         let place = first + batch.len();
-                        let object = self.object(queue, place, source, writer, &mut bytes);
-                        let is_large = object.shard.size > SMALL_BYTES || object.found.len() > SMALL_BYTES;
-                        batch.push(object);
-                        if is_large {
-                            // The others of the batch need not wait for a large one.
-                            queue.give_back(place + 1, sources.collect());
-                            break;
+                        let object = self.object(queue, place, source, &mut sources, writer, &mut bytes);
+                        if object.found.len() > SMALL_BYTES {
+                            queue.give_back(place + 1, sources.by_ref().collect());
                         }
+                        batch.push(object);
                     }
                 }
             }
-            queue.waits(batch.iter().map(|done| done.found.len()).sum());
+            queue.waits(batch.iter().map(Done::weight).sum());
             if done.send(batch).is_err() {
                 return;
             }
@@ -160,6 +183,7 @@ impl Sweep<'_> {
         queue: &Queue,
         place: usize,
         source: Source,
+        others: &mut dyn Iterator<Item = Source>,
         writer: &dyn Writer,
         bytes: &mut Vec<u8>,
     ) -> Done {
@@ -175,7 +199,7 @@ impl Sweep<'_> {
             end: 0,
         };
         let mut found = Found::default();
-        let scanned = self.first_shard(queue, &mut shard, writer, bytes, &mut found);
+        let scanned = self.first_shard(queue, &mut shard, others, writer, bytes, &mut found);
         Done { shard, scanned, found }
     }
 
@@ -183,11 +207,12 @@ impl Sweep<'_> {
         &self,
         queue: &Queue,
         shard: &mut Shard,
+        others: &mut dyn Iterator<Item = Source>,
         writer: &dyn Writer,
         bytes: &mut Vec<u8>,
         found: &mut Found,
     ) -> Result<Scanned, Failure> {
-        let opened = match shard.source.open(bytes) {
+        let opened = match shard.source.open(bytes, queue.ended()) {
             Ok(opened) => opened,
             Err(gap) => {
                 shard.size = gap.length;
@@ -199,20 +224,17 @@ impl Sweep<'_> {
         if queue.is_stopped() {
             return Err(Failure::Gap(Skip::new(0, shard.size, Reason::HitsCap)));
         }
+        if shard.size > SMALL_BYTES {
+            // The others of its batch need not wait for a large one.
+            queue.give_back(shard.place + 1, others.collect());
+        }
         shard.kind = Kind::of(opened.object(), &shard.uri)
             .map_err(|e| Failure::Gap(Skip::new(0, shard.size, Reason::Unreadable).because(e.to_string())))?;
-        let splits = shard.kind.splits() && !matches!(opened, Opened::Memory(_));
         let shard_bytes = self.shard_bytes.max(1);
-        if splits && shard.size > shard_bytes {
+        if shard.kind.splits() && shard.size > shard_bytes {
             shard.of = shard.size.div_ceil(shard_bytes);
             shard.end = shard_bytes;
-            let shards = (1..shard.of).map(|number| Shard {
-                number,
-                start: number * shard_bytes,
-                end: ((number + 1) * shard_bytes).min(shard.size),
-                ..shard.clone()
-            });
-            queue.add_shards(shards);
+            queue.add_others(shard);
         }
         self.scan(opened.object(), shard, None, self.hits_max, writer, found)
     }
@@ -233,7 +255,7 @@ impl Sweep<'_> {
         found: &mut Found,
     ) -> Result<Scanned, Failure> {
         let mut bytes = Vec::new();
-        let opened = shard.source.open(&mut bytes).map_err(|gap| {
+        let opened = shard.source.open(&mut bytes, &AtomicBool::new(false)).map_err(|gap| {
             Failure::Gap(Skip { offset: shard.start, length: shard.end - shard.start, ..gap })
         })?;
         self.scan(opened.object(), shard, begin, hits_max, writer, found)
@@ -251,15 +273,14 @@ impl Sweep<'_> {
         let Shard { uri, size, start, end, .. } = shard;
         let range = Range { uri, size: *size, start: *start, end: *end, begin, hits_max };
         let scanned = scan(object, shard.kind, &range, self.search, &mut Out { writer, found });
-        let scanned = scanned.and_then(|mut scanned| {
-            // The shard that has the first byte looks for all of them.
-            if let Some(stated) = shard.source.stated().filter(|_| shard.number == 0) {
-                stated.differs(object, *size)?.into_iter().for_each(|gap| scanned.coverage.skip(gap));
-            }
-            Ok(scanned)
-        });
         match scanned {
-            Ok(scanned) => Ok(scanned),
+            Ok(mut scanned) => {
+                // The shard that has the first byte looks for all of them.
+                if let Some(stated) = shard.source.stated().filter(|_| shard.number == 0) {
+                    stated.differs(object, *size).into_iter().for_each(|gap| scanned.coverage.skip(gap));
+                }
+                Ok(scanned)
+            }
             Err(e @ (dragnet_kernel::Error::Read { .. } | dragnet_kernel::Error::Shrunk { .. })) => {
                 *found = Found::default();
                 let reason = match e {
@@ -288,7 +309,7 @@ impl Sweep<'_> {
             let mut handed_out = 0;
             while let Some(done) = waiting.remove(&turn) {
                 let of = done.shard.of;
-                handed_out += done.found.len();
+                handed_out += done.weight();
                 self.count(done, &mut count, writer, take)?;
                 if count.capped {
                     queue.stop();
@@ -366,9 +387,10 @@ impl Count {
     /// Whether what a shard found is what one sequential read up to the limit finds.
     fn agrees(&self, shard: &Shard, scanned: &Scanned) -> bool {
         let begins_right = scanned.first == Some(self.seam) || shard.size == 0;
+        // With no hit left the next record is where it ends, whichever shard that is in.
         let ends_right = self.left.is_none_or(|left| match scanned.capped {
             true => scanned.hits == left,
-            false => scanned.hits <= left,
+            false => scanned.hits <= left && (left > 0 || shard.size == 0),
         });
         begins_right && ends_right
     }
@@ -407,6 +429,10 @@ struct Out<'a> {
 impl Sink for Out<'_> {
     fn hit(&mut self, hit: &Hit<'_>) -> std::io::Result<()> {
         self.found.append(|out| self.writer.hit(hit, out))
+    }
+
+    fn wants_hits(&self) -> bool {
+        self.writer.wants_hits()
     }
 
     fn lists_records(&self) -> bool {

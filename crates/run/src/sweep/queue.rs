@@ -16,8 +16,18 @@ const OUTPUT_BYTES_MAX: u64 = 64 << 20;
 pub(super) enum Unit {
     /// Objects from a place on.
     Objects(usize, Vec<Source>),
-    /// A shard of a large object that is being read already.
+    /// A shard of an object.
     Shard(Shard),
+}
+
+/// What waits.
+enum Waiting {
+    Objects(usize, Vec<Source>),
+    /// The shards of an object from a number on, each as long as the first.
+    Shards {
+        first: Shard,
+        next: u64,
+    },
 }
 
 /// A unit's place: its object's, and the shard's number in it.
@@ -32,11 +42,13 @@ pub(super) struct Queue {
     room: Condvar,
     /// No more hits are wanted: what is left is only named.
     stopped: AtomicBool,
+    /// As [`State::abandoned`], for who looks often.
+    ended: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
-    units: VecDeque<Unit>,
+    units: VecDeque<Waiting>,
     /// No more objects come.
     closed: bool,
     /// Nobody waits for results any more.
@@ -49,11 +61,12 @@ struct State {
     output: u64,
 }
 
-impl Unit {
+impl Waiting {
     fn has(&self, turn: Turn) -> bool {
         match self {
-            Unit::Objects(first, sources) => (*first..first + sources.len()).contains(&turn.0),
-            Unit::Shard(shard) => (shard.place, shard.number) == turn,
+            Waiting::Objects(first, sources) => (*first..first + sources.len()).contains(&turn.0),
+            // Shards are taken one after the other, so the one whose turn it is is the next.
+            Waiting::Shards { first, next } => first.place == turn.0 && *next <= turn.1,
         }
     }
 }
@@ -61,11 +74,20 @@ impl Unit {
 impl State {
     /// The unit that may be scanned now.
     fn next(&mut self) -> Option<Unit> {
-        if self.output < OUTPUT_BYTES_MAX {
-            return self.units.pop_front();
+        let at = match self.output < OUTPUT_BYTES_MAX {
+            true => 0,
+            false => self.units.iter().position(|unit| unit.has(self.turn))?,
+        };
+        if let Some(Waiting::Shards { first, next }) = self.units.get_mut(at)
+            && *next + 1 < first.of
+        {
+            *next += 1;
+            return Some(Unit::Shard(first.numbered(*next - 1)));
         }
-        let at = self.units.iter().position(|unit| unit.has(self.turn))?;
-        self.units.remove(at)
+        Some(match self.units.remove(at)? {
+            Waiting::Objects(first, sources) => Unit::Objects(first, sources),
+            Waiting::Shards { first, next } => Unit::Shard(first.numbered(next)),
+        })
     }
 }
 
@@ -83,16 +105,16 @@ impl Queue {
             }
             let full = std::mem::take(&mut batch);
             first += full.len();
-            self.add(Unit::Objects(first - full.len(), full))
+            self.add(Waiting::Objects(first - full.len(), full))
         });
         if !batch.is_empty() {
-            self.add(Unit::Objects(first, batch));
+            self.add(Waiting::Objects(first, batch));
         }
         walked
     }
 
     /// Adds a unit when there is room; false where nobody wants it any more.
-    fn add(&self, unit: Unit) -> bool {
+    fn add(&self, unit: Waiting) -> bool {
         let mut state = self.lock();
         while state.units.len() >= UNITS_MAX && !state.abandoned {
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -102,12 +124,9 @@ impl Queue {
         !state.abandoned
     }
 
-    /// Puts shards before all that waits, so that the object is done before others are begun.
-    pub(super) fn add_shards(&self, shards: impl DoubleEndedIterator<Item = Shard>) {
-        let mut state = self.lock();
-        for shard in shards.rev() {
-            state.units.push_front(Unit::Shard(shard));
-        }
+    /// Puts the other shards of an object before all that waits, so that it is done before others are begun.
+    pub(super) fn add_others(&self, first: &Shard) {
+        self.lock().units.push_front(Waiting::Shards { first: first.clone(), next: 1 });
         self.ready.notify_all();
     }
 
@@ -117,8 +136,8 @@ impl Queue {
             return;
         }
         let mut state = self.lock();
-        let shards = state.units.iter().take_while(|unit| matches!(unit, Unit::Shard(_))).count();
-        state.units.insert(shards, Unit::Objects(first, sources));
+        let shards = state.units.iter().take_while(|unit| matches!(unit, Waiting::Shards { .. })).count();
+        state.units.insert(shards, Waiting::Objects(first, sources));
         self.ready.notify_all();
     }
 
@@ -159,15 +178,29 @@ impl Queue {
         }
     }
 
-    pub(super) fn close(&self) {
-        self.lock().closed = true;
-        self.ready.notify_all();
-    }
-
     pub(super) fn abandon(&self) {
+        self.ended.store(true, Ordering::Relaxed);
         self.lock().abandoned = true;
         self.ready.notify_all();
         self.room.notify_all();
+    }
+
+    /// No more objects come once the guard is dropped.
+    pub(super) fn closes(&self) -> impl Drop + '_ {
+        Guard(move || {
+            self.lock().closed = true;
+            self.ready.notify_all();
+        })
+    }
+
+    /// Nobody waits for results once the guard is dropped.
+    pub(super) fn ends(&self) -> impl Drop + '_ {
+        Guard(move || self.abandon())
+    }
+
+    /// Becomes true when nobody waits for results any more.
+    pub(super) fn ended(&self) -> &AtomicBool {
+        &self.ended
     }
 
     pub(super) fn stop(&self) {
@@ -183,11 +216,24 @@ impl Queue {
     }
 }
 
+/// Does something when it is dropped.
+struct Guard<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Guard<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// A unit that is being scanned, and may yet add others.
 pub(super) struct InHand<'a>(&'a Queue);
 
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Its turn will never come: the others must not wait for it.
+            self.0.abandon();
+        }
         let mut state = self.0.lock();
         state.busy -= 1;
         if state.closed && state.busy == 0 {

@@ -4,9 +4,10 @@ use crate::uri;
 use dragnet_kernel::coverage::{Reason, Skip};
 use dragnet_kernel::{ReadAt, Stated};
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use tempfile::{SpooledTempFile, spooled_tempfile};
 
@@ -14,6 +15,9 @@ use tempfile::{SpooledTempFile, spooled_tempfile};
 pub(super) const SMALL_BYTES: u64 = 1 << 20;
 /// Of a stream, how many bytes are kept in memory; a longer one is kept in a file that has no name.
 const STREAM_BYTES: usize = 64 << 20;
+
+/// How much of a stream is read at once.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// Where an object's bytes are.
 #[derive(Debug, Clone)]
@@ -25,7 +29,7 @@ pub enum Source {
 }
 
 /// Standard input or a FIFO. It is read to its end before it is searched, as only then it can be split, and
-/// parts of it searched again.
+/// parts of it searched again; what memory does not keep of it goes where `TMPDIR` says.
 #[derive(Debug)]
 pub struct Stream {
     /// `None` is standard input.
@@ -100,10 +104,10 @@ impl Source {
 
     /// Opens the object; a small file is read into `bytes`. The gap that says why it can't be had is as long
     /// as the object is known to be.
-    pub(super) fn open<'a>(&'a self, bytes: &'a mut Vec<u8>) -> Result<Opened<'a>, Skip> {
+    pub(super) fn open<'a>(&'a self, bytes: &'a mut Vec<u8>, ended: &AtomicBool) -> Result<Opened<'a>, Skip> {
         match self {
             Source::File(path, _) => open(path, bytes),
-            Source::Stream(stream) => match stream.kept() {
+            Source::Stream(stream) => match stream.kept(ended) {
                 Ok(Kept::Memory(bytes)) => Ok(Opened::Memory(bytes)),
                 Ok(Kept::File(file, size)) => Ok(Opened::Kept(file, *size)),
                 Err(why) => Err(Skip::new(0, 0, Reason::Unreadable).because(why.clone())),
@@ -113,16 +117,25 @@ impl Source {
 }
 
 impl Stream {
-    fn kept(&self) -> &Result<Kept, String> {
-        self.kept.get_or_init(|| self.read().map_err(|e| e.to_string()))
+    fn kept(&self, ended: &AtomicBool) -> &Result<Kept, String> {
+        self.kept.get_or_init(|| self.read(ended).map_err(|e| e.to_string()))
     }
 
-    fn read(&self) -> std::io::Result<Kept> {
-        let mut spool = spooled_tempfile(STREAM_BYTES);
-        match &self.path {
-            Some(path) => std::io::copy(&mut File::open(path)?, &mut spool)?,
-            None => std::io::copy(&mut std::io::stdin().lock(), &mut spool)?,
+    fn read(&self, ended: &AtomicBool) -> std::io::Result<Kept> {
+        let mut stream: Box<dyn Read> = match &self.path {
+            Some(path) => Box::new(File::open(path)?),
+            None => Box::new(std::io::stdin().lock()),
         };
+        let (mut spool, mut piece) = (spooled_tempfile(STREAM_BYTES), vec![0; PIECE_BYTES]);
+        // A stream may have no end, and nobody be there any more to see what is in it.
+        while !ended.load(Ordering::Relaxed) {
+            match stream.read(&mut piece) {
+                Ok(0) => break,
+                Ok(n) => spool.write_all(&piece[..n])?,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
         Kept::of(spool)
     }
 }
@@ -151,8 +164,11 @@ fn open<'a>(path: &Path, bytes: &'a mut Vec<u8>) -> Result<Opened<'a>, Skip> {
     let mut file = crate::object::open_file(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
-        let skip = Skip::new(0, 0, Reason::NotADocument);
-        return Err(skip.because("it is a FIFO, a socket or a device: name it by itself to read it"));
+        let why = match metadata.file_type().is_fifo() {
+            true => "it is a FIFO: name it by itself to read it",
+            false => "it is a socket or a device",
+        };
+        return Err(Skip::new(0, 0, Reason::NotADocument).because(why));
     }
     let size = metadata.len();
     if size > SMALL_BYTES {
