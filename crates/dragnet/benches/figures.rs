@@ -14,7 +14,7 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that can't go on stops")]
 
 use dragnet_job::{KIND, MACHINES, TABLES, topic};
-use dragnet_pattern::{Accept, IdempotencyKey, Sqlite, Store};
+use dragnet_pattern::{Accept, IdempotencyKey, Store, sqlite};
 use serde_json::{Value as Json, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -181,7 +181,7 @@ fn submissions() {
 }
 
 fn our_submissions(file: &Path) -> (f64, f64) {
-    let store: Arc<dyn Store> = Arc::new(Sqlite::open(file, MACHINES, TABLES).unwrap());
+    let store: Arc<dyn Store> = Arc::new(sqlite::open(file, MACHINES, TABLES).unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         store.add_group("launch", topic::LAUNCH, true).await.unwrap();
@@ -211,7 +211,7 @@ fn our_submissions(file: &Path) -> (f64, f64) {
 
 /// The same rows by the plainest loop there is: one connection, what has gathered in one transaction.
 fn bare_submissions(file: &Path) -> f64 {
-    drop(Sqlite::open(file, MACHINES, TABLES).unwrap());
+    drop(sqlite::open(file, MACHINES, TABLES).unwrap());
     let (queue, requests) = mpsc::channel::<(Accept, tokio::sync::oneshot::Sender<()>)>();
     let path = file.to_owned();
     let writer = std::thread::spawn(move || bare_writer(&path, &requests));
@@ -369,7 +369,7 @@ fn memory(corpus: Option<&Path>) {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     std::fs::create_dir_all(&state).unwrap();
-    let store: Arc<dyn Store> = Arc::new(Sqlite::open(&state.join("dragnet.db"), MACHINES, TABLES).unwrap());
+    let store: Arc<dyn Store> = Arc::new(sqlite::open(&state.join("dragnet.db"), MACHINES, TABLES).unwrap());
     let file = folder.path().join("a.txt");
     std::fs::write(&file, "a needle\n").unwrap();
     let output = format!("file://{}", state.join("output").display());

@@ -9,7 +9,7 @@ use dragnet_engine::{Engine, LOCAL_TOPIC, Local, LocalPolicy, MapperCommand};
 use dragnet_job::controllers::{Billing, Engines, Launch, Monitoring, Shutdown};
 use dragnet_job::rates::Rates;
 use dragnet_job::{MACHINES, TABLES, topic};
-use dragnet_pattern::{Controller, Policy, Sqlite, Store, Worker};
+use dragnet_pattern::{Controller, Policy, Store, Worker, sqlite};
 use dragnet_run::{Output, uri};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -28,7 +28,7 @@ pub(crate) struct ServiceArgs {
     /// $XDG_STATE_HOME/dragnet]
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
-    /// The Status DB: `sqlite:FILE` [default: dragnet.db in the state folder]
+    /// The Status DB: `sqlite:FILE` or `postgres://USER@HOST/DB` [default: dragnet.db in the state folder]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// Where jobs write parts, records and manifests: a folder or `file:` URI [default: output in the
@@ -50,6 +50,12 @@ pub(crate) struct ServiceArgs {
     /// Seconds that a claim lasts when its process stands still
     #[arg(long, value_name = "S", default_value_t = 12)]
     lease_s: u64,
+    /// Seconds between two looks at the queues, where nobody tells of messages
+    #[arg(long, value_name = "S", default_value_t = 0.25)]
+    poll_s: f64,
+    /// Seconds between two searches for messages that were lost
+    #[arg(long, value_name = "S", default_value_t = 5.0)]
+    sweep_s: f64,
     /// Seconds after a job's end at which its folder is cleaned a second time
     #[arg(long, value_name = "S", default_value_t = 900)]
     task_life_s: u64,
@@ -57,42 +63,48 @@ pub(crate) struct ServiceArgs {
 
 /// A running service.
 pub(crate) struct Service {
-    /// `http://ADDRESS`.
+    /// `http://ADDRESS`; empty where the process serves no API.
     pub(crate) url: String,
     store: Arc<dyn Store>,
     state: PathBuf,
     args: ServiceArgs,
     rates: Rates,
     stop: watch::Sender<bool>,
-    http: JoinHandle<()>,
+    http: Option<JoinHandle<()>>,
     work: Vec<JoinHandle<()>>,
     runtime: Runtime,
 }
 
 impl Service {
-    /// Opens the store and serves the API at `listen`; works on nothing yet.
-    pub(crate) fn start(args: &ServiceArgs, default_state: &Path, listen: SocketAddr) -> Result<Service> {
+    /// Opens the store and serves the API at `listen`, if anywhere; works on nothing yet.
+    pub(crate) fn start(
+        args: &ServiceArgs,
+        default_state: &Path,
+        listen: Option<SocketAddr>,
+    ) -> Result<Service> {
         let state = args.state.clone().unwrap_or_else(|| default_state.to_owned());
         make_private(&state)?;
         let state =
             state.canonicalize().with_context(|| format!("find the state folder `{}`", state.display()))?;
         let rates = read_rates(args.rates.as_deref())?;
-        let file = store_file(args.store.as_deref(), &state)?;
-        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&file, MACHINES, TABLES)?);
+        let store = open_store(args.store.as_deref(), &state)?;
         let output = output_uri(args.output.as_deref(), &state)?;
         Output::at(&output)?.probe().with_context(|| format!("use `{output}` for output"))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let listener =
-            runtime.block_on(TcpListener::bind(listen)).with_context(|| format!("listen on {listen}"))?;
-        let url = format!("http://{}", listener.local_addr()?);
         let (stop, stopped) = watch::channel(false);
-        let app = router(Api { store: store.clone(), output });
-        let http = runtime.spawn(serve(listener, app, stopped));
+        let (mut url, mut http) = (String::new(), None);
+        if let Some(listen) = listen {
+            let bound = runtime.block_on(TcpListener::bind(listen));
+            let listener = bound.with_context(|| format!("listen on {listen}"))?;
+            url = format!("http://{}", listener.local_addr()?);
+            http =
+                Some(runtime.spawn(serve(listener, router(Api { store: store.clone(), output }), stopped)));
+        }
         Ok(Service { url, store, state, args: args.clone(), rates, stop, http, work: Vec::new(), runtime })
     }
 
-    /// Starts the controllers, for one job or for all.
-    pub(crate) fn work(&mut self, only: Option<&str>) -> Result<()> {
+    /// Starts the controllers whose names `takes` takes, for one job or for all.
+    pub(crate) fn work(&mut self, only: Option<&str>, takes: &dyn Fn(&str) -> bool) -> Result<()> {
         let stopped = self.stop.subscribe();
         let policy = LocalPolicy {
             mapper: mapper_command(self.args.mapper_memory_mib)?,
@@ -113,7 +125,14 @@ impl Service {
             Arc::new(Shutdown { engines, task_life: Duration::from_secs(self.args.task_life_s) }),
             Arc::new(driver),
         ];
-        let policy = Policy { lease: Duration::from_secs(self.args.lease_s.max(1)), ..Policy::default() };
+        let controllers: Vec<_> = controllers.into_iter().filter(|c| takes(c.name())).collect();
+        let seconds = |s: f64| Duration::try_from_secs_f64(s).unwrap_or(Duration::from_secs(1));
+        let policy = Policy {
+            lease: Duration::from_secs(self.args.lease_s.max(1)),
+            poll: seconds(self.args.poll_s).max(Duration::from_millis(5)),
+            sweep: seconds(self.args.sweep_s).max(Duration::from_millis(5)),
+            ..Policy::default()
+        };
         let locks = self.state.join("owners");
         let worker = Worker::new(self.store.clone(), policy, &locks, only.map(str::to_owned))?;
         self.work.push(self.runtime.spawn(async move {
@@ -167,7 +186,9 @@ impl Service {
                 for task in self.work {
                     let _ = task.await;
                 }
-                let _ = self.http.await;
+                if let Some(http) = self.http {
+                    let _ = http.await;
+                }
             };
             // What has not ended by then is freed by the lock that goes with the process.
             let _ = tokio::time::timeout(Duration::from_secs(4), drained).await;
@@ -210,17 +231,29 @@ fn read_rates(file: Option<&Path>) -> Result<Rates> {
         .with_context(|| format!("read the rates `{}`", file.display()))
 }
 
-fn store_file(url: Option<&str>, state: &Path) -> Result<PathBuf> {
-    match url {
-        None => Ok(state.join("dragnet.db")),
-        Some(url) if url.starts_with("postgres") => {
-            anyhow::bail!(
-                "`--store {}…`: PostgreSQL needs the feature `postgres`, which this build does not have",
-                &url[..8]
-            )
+fn open_store(url: Option<&str>, state: &Path) -> Result<Arc<dyn Store>> {
+    let file = match url {
+        None => state.join("dragnet.db"),
+        Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+            return open_postgres(url);
         }
-        Some(url) => Ok(PathBuf::from(url.strip_prefix("sqlite:").unwrap_or(url))),
-    }
+        Some(url) => PathBuf::from(url.strip_prefix("sqlite:").unwrap_or(url)),
+    };
+    Ok(Arc::new(sqlite::open(&file, MACHINES, TABLES)?))
+}
+
+#[cfg(feature = "postgres")]
+fn open_postgres(url: &str) -> Result<Arc<dyn Store>> {
+    let opened = dragnet_pattern::postgres::open(url, MACHINES, TABLES);
+    // The URL may hold a password, and is not said.
+    Ok(Arc::new(opened.context("open the store in PostgreSQL, as `--store` names it")?))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn open_postgres(_url: &str) -> Result<Arc<dyn Store>> {
+    anyhow::bail!(
+        "`--store postgres…`: PostgreSQL needs the feature `postgres`, which this build does not have"
+    )
 }
 
 fn output_uri(output: Option<&str>, state: &Path) -> Result<String> {
@@ -253,6 +286,8 @@ impl ServiceArgs {
             mapper_silence_s: 60,
             rates: None,
             lease_s: 12,
+            poll_s: 0.25,
+            sweep_s: 5.0,
             task_life_s: 900,
         }
     }

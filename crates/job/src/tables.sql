@@ -30,5 +30,3 @@ create table ledger (
   unique (work_id, meter, seq)
 ) strict;
 create index ledger_by_tenant on ledger (tenant, at_ms);
-create trigger ledger_no_update before update on ledger begin select raise(abort, 'the ledger is append-only'); end;
-create trigger ledger_no_delete before delete on ledger begin select raise(abort, 'the ledger is append-only'); end;

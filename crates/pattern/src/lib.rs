@@ -37,7 +37,10 @@ mod dependency;
 mod error;
 pub mod machine;
 mod owner;
-mod sqlite;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+mod sql;
+pub mod sqlite;
 mod store;
 mod worker;
 
@@ -46,7 +49,7 @@ pub use dependency::{Dependency, DependencyPolicy, Down, full_jitter};
 pub use error::Error;
 pub use machine::{Machine, Status, Step};
 pub use owner::{Owner, reap};
-pub use sqlite::Sqlite;
+pub use sql::{SqlStore, Tables};
 pub use store::{
     Accept, Accepted, Advance, Claim, Claimant, Event, Fence, Filter, Group, IdempotencyKey, Next, Page,
     Publish, Release, Row, Statement, Store, Value, Work,

@@ -1,7 +1,7 @@
 //! What a store can do: the verbs of the pattern, each one transaction.
 //!
-//! There is one trait, so that controllers, API and tests see no database. SQLite ([`crate::Sqlite`]) is
-//! the embedded one; the suite in `tests/store.rs` is written against the trait alone.
+//! There is one trait, so that controllers, API and tests see no database. [`crate::sqlite`] is the
+//! embedded one, `postgres` the one for several machines; the suite in `tests/store.rs` is written against the trait alone.
 
 use crate::{Error, Status, Step};
 use async_trait::async_trait;

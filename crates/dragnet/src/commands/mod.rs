@@ -122,7 +122,7 @@ impl Target {
 
 /// The service in this process, on a port of its own, not yet working.
 pub(crate) fn embed(args: &ServiceArgs, settings: &Settings) -> Result<Service> {
-    let service = Service::start(args, &settings.state, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let service = Service::start(args, &settings.state, Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
     service.register()?;
     Ok(service)
 }

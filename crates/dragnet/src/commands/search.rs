@@ -64,7 +64,7 @@ pub(crate) fn finish_here(service: &mut Service, id: &str) -> Result<()> {
         eprintln!("\nstopped; nothing is lost: `dragnet watch {name}` goes on from what is committed");
         std::process::exit(exit::INTERRUPTED);
     });
-    service.work(Some(id))
+    service.work(Some(id), &|_| true)
 }
 
 /// Names jobs that nobody works on, so that they are not forgotten.

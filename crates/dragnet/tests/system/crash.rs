@@ -53,13 +53,22 @@ const POINTS: &[&str] = &[
 
 #[test]
 fn a_job_survives_a_kill_at_every_point() {
+    survives(&|| Some(Sandbox::new()));
+}
+
+#[test]
+fn a_job_on_postgres_survives_a_kill_at_every_point() {
+    survives(&Sandbox::on_postgres);
+}
+
+fn survives(sandbox: &dyn Fn() -> Option<Sandbox>) {
     let files = Sandbox::new();
     let spec = spec(&files.corpus());
     let expected = undisturbed(&spec);
     assert_eq!(expected["status"], "completed");
     assert!(expected["coverage"]["totals"]["hits"].as_u64() > Some(400), "{expected}");
     for point in POINTS {
-        let sandbox = Sandbox::new();
+        let Some(sandbox) = sandbox() else { return };
         let mut crashing = sandbox.serve_with(&[], Some(point));
         let body = spec.to_string();
         let first = crashing.try_post("/v1/jobs", Some("one"), &body);

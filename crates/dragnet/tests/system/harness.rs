@@ -15,11 +15,26 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Sandbox {
     pub(crate) folder: tempfile::TempDir,
+    /// Where the Status DB is, if not in the state folder.
+    pub(crate) store: Option<String>,
 }
 
 impl Sandbox {
     pub(crate) fn new() -> Sandbox {
-        Sandbox { folder: tempfile::tempdir().unwrap() }
+        Sandbox { folder: tempfile::tempdir().unwrap(), store: None }
+    }
+
+    /// A sandbox whose Status DB is a schema of its own in the database that `./check` starts.
+    pub(crate) fn on_postgres() -> Option<Sandbox> {
+        let Some(url) = std::env::var("DRAGNET_TEST_POSTGRES").ok().filter(|url| !url.is_empty()) else {
+            eprintln!("skipped: DRAGNET_TEST_POSTGRES names no database (`./check` starts one)");
+            return None;
+        };
+        let schema = format!("s{}", uuid::Uuid::new_v4().simple());
+        psql(&url, &format!("create schema {schema}"));
+        let mark = if url.contains('?') { '&' } else { '?' };
+        let store = Some(format!("{url}{mark}application_name={schema}&options=-csearch_path%3D{schema}"));
+        Some(Sandbox { store, ..Sandbox::new() })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -63,6 +78,9 @@ impl Sandbox {
 
     pub(crate) fn serve_with(&self, arguments: &[&str], crash: Option<&str>) -> Service {
         let mut command = self.dragnet(&["serve", "--listen", "127.0.0.1:0"]);
+        if let Some(store) = &self.store {
+            command.args(["--store", store]);
+        }
         command.args(arguments).stderr(Stdio::piped()).stdout(Stdio::null());
         if let Some(point) = crash {
             command.env("DRAGNET_CRASH", point);
@@ -75,6 +93,9 @@ impl Sandbox {
         for line in lines.by_ref() {
             let line = line.unwrap();
             said.lock().unwrap().push_str(&(line.clone() + "\n"));
+            if line.starts_with("working as ") {
+                break;
+            }
             if let Some(found) = line.strip_prefix("listening on ") {
                 url = Some(found.to_owned());
                 break;
@@ -97,6 +118,9 @@ impl Sandbox {
     }
 
     pub(crate) fn count(&self, sql: &str) -> i64 {
+        if let Some(store) = &self.store {
+            return psql(store, sql).trim().parse().unwrap();
+        }
         self.db().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
@@ -115,6 +139,13 @@ impl Sandbox {
         self.write("data/nested.warc.gz", &nested.concat());
         self.path("data")
     }
+}
+
+/// What PostgreSQL's own client says.
+fn psql(url: &str, sql: &str) -> String {
+    let output = Command::new("psql").args([url, "-qAtc", sql]).output().unwrap();
+    assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 pub(crate) fn record(url: &str, content_type: &str, block: &[u8]) -> Vec<u8> {

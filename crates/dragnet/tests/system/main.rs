@@ -11,6 +11,8 @@ mod faults;
 mod harness;
 mod http;
 mod oracle;
+#[cfg(feature = "postgres")]
+mod roles;
 mod scan;
 mod search;
 mod soak;

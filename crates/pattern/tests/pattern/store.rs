@@ -8,7 +8,11 @@ use tokio::task::JoinSet;
 
 pub(crate) const MACHINES: &[Machine] =
     &[Machine { kind: "k", stages: &["first", "second"], required: &["left", "right"] }];
-const TABLES: &str = "create table effect (id text primary key, n integer not null) strict;";
+const TABLES: Tables = Tables {
+    all: "create table effect (id text primary key, n integer not null) strict;",
+    sqlite: "",
+    postgres: "",
+};
 const LEASE: Duration = Duration::from_secs(60);
 const NOW: Duration = Duration::ZERO;
 
@@ -18,10 +22,33 @@ pub(crate) struct Opened {
     pub(crate) folder: tempfile::TempDir,
 }
 
-pub(crate) fn sqlite() -> Opened {
+pub(crate) fn sqlite() -> Option<Opened> {
     let folder = tempfile::tempdir().unwrap();
-    let store = Sqlite::open(&folder.path().join("store.db"), MACHINES, TABLES).unwrap();
-    Opened { store: Arc::new(store), folder }
+    let store = dragnet_pattern::sqlite::open(&folder.path().join("store.db"), MACHINES, TABLES).unwrap();
+    Some(Opened { store: Arc::new(store), folder })
+}
+
+/// A schema of its own in the database that `./check` starts.
+#[cfg(feature = "postgres")]
+pub(crate) fn postgres() -> Option<Opened> {
+    let Some(url) = schema() else {
+        eprintln!("skipped: DRAGNET_TEST_POSTGRES names no database (`./check` starts one)");
+        return None;
+    };
+    let store = dragnet_pattern::postgres::open(&url, MACHINES, TABLES).unwrap();
+    Some(Opened { store: Arc::new(store), folder: tempfile::tempdir().unwrap() })
+}
+
+/// The URL of a new schema.
+#[cfg(feature = "postgres")]
+pub(crate) fn schema() -> Option<String> {
+    let url = std::env::var("DRAGNET_TEST_POSTGRES").ok().filter(|url| !url.is_empty())?;
+    let schema = format!("s{}", uuid::Uuid::new_v4().simple());
+    let sql = format!("create schema {schema}");
+    let made = std::process::Command::new("psql").args([&url, "-qc", &sql]).status().unwrap();
+    assert!(made.success());
+    let mark = if url.contains('?') { '&' } else { '?' };
+    Some(format!("{url}{mark}options=-csearch_path%3D{schema}"))
 }
 
 pub(crate) fn request(key: Option<(&str, &str)>) -> Accept {
@@ -365,8 +392,7 @@ async fn the_tables_know_the_machine(store: &Arc<dyn Store>) {
         Status::ALL.map(|status| (status.name(), Some(status))).into_iter().chain([("nonsense", None)]);
     for (name, status) in names {
         for ended in [None, Some(1)] {
-            let sql =
-                "update work set status = ?1, outcome = case when ?2 is not null then ?1 end, ended_ms = ?2";
+            let sql = "update work set status = ?1, ended_ms = ?2, outcome = case when cast(?2 as bigint) is not null then ?1 end";
             let undo =
                 Statement::new("update work set status = 'running', outcome = null, ended_ms = null", vec![]);
             let side = vec![Statement::new(sql, vec![name.into(), ended.into()]), undo];
@@ -380,18 +406,23 @@ async fn the_tables_know_the_machine(store: &Arc<dyn Store>) {
 
 /// A test for each backend and requirement.
 macro_rules! suite {
+    ($($name:ident)*) => {
+        suite! { sqlite: $($name)* }
+        #[cfg(feature = "postgres")]
+        suite! { postgres: $($name)* }
+    };
     ($backend:ident: $($name:ident)*) => {
         mod $backend {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                let opened = super::$backend();
+                let Some(opened) = super::$backend() else { return };
                 super::$name(&opened.store).await;
             })*
         }
     };
 }
 
-suite! { sqlite:
+suite! {
     the_same_key_is_the_same_work
     a_request_that_nobody_waits_for_is_refused
     a_step_on_the_way_forgets_no_failure

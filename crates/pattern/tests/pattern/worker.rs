@@ -47,7 +47,7 @@ fn policy() -> Policy {
 
 /// Runs one work until its status is terminal or parked.
 async fn status_after(left: Arc<Stub>) -> (Status, i64) {
-    let opened = sqlite();
+    let opened = sqlite().unwrap();
     let (stop, stopped) = watch::channel(false);
     let worker =
         Worker::new(opened.store.clone(), policy(), &opened.folder.path().join("owners"), None).unwrap();

@@ -1,21 +1,56 @@
-//! The transitions, each inside the writer's transaction. Where PostgreSQL needs `for update`, the work's
-//! row comes first, as here it is the one writer that orders them.
+//! The transitions, each inside a writer's transaction.
 
-use super::reads::{self, one, work_by_id, work_of_tenant};
-use super::{Tx, error};
+use super::reads::{self, first, work_by_id, work_of_tenant};
+use super::{Cells, Param, Tx, params};
 use crate::machine::Verb;
 use crate::store::{Accept, Accepted, Advance, Claim, Claimant, Event, Fence, Next, Publish, Release, Work};
 use crate::{Error, Machine, Status, Step};
-use rusqlite::{Params, params, params_from_iter};
 use std::time::Duration;
 
 impl Tx<'_> {
-    fn execute(&self, sql: &str, values: impl Params) -> Result<usize, Error> {
-        self.connection.prepare_cached(sql).map_err(error)?.execute(values).map_err(error)
+    fn execute(&mut self, sql: &str, values: &[Param<'_>]) -> Result<usize, Error> {
+        self.db.execute(sql, values)
     }
 
-    fn one<T: rusqlite::types::FromSql>(&self, sql: &str, values: impl Params) -> Result<Option<T>, Error> {
-        one(self.connection, sql, values)
+    fn all<T>(
+        &mut self,
+        sql: &str,
+        values: &[Param<'_>],
+        of: impl FnMut(Cells) -> T,
+    ) -> Result<Vec<T>, Error> {
+        reads::all(self.db, sql, values, of)
+    }
+
+    fn first(&mut self, sql: &str, values: &[Param<'_>]) -> Result<Option<Cells>, Error> {
+        first(self.db, sql, values)
+    }
+
+    /// The first cell of the first row.
+    fn int(&mut self, sql: &str, values: &[Param<'_>]) -> Result<Option<i64>, Error> {
+        Ok(self.first(sql, values)?.and_then(|mut row| row.maybe_int()))
+    }
+
+    /// Waits for a work's row and keeps others from it to the transaction's end.
+    fn lock(&mut self, work: &str) -> Result<(), Error> {
+        if self.db.is_shared() {
+            self.execute("select 1 from work where id = ?1 for update", params![work])?;
+        }
+        Ok(())
+    }
+
+    /// As [`Tx::lock`], and says no instead of waiting.
+    fn try_lock(&mut self, work: &str) -> Result<bool, Error> {
+        let sql = "select 1 from work where id = ?1 for update skip locked";
+        Ok(!self.db.is_shared() || self.int(sql, params![work])?.is_some())
+    }
+
+    /// Keeps groups from coming and going, or keeps all others from looking at them.
+    fn lock_groups(&mut self, alone: bool) -> Result<(), Error> {
+        if self.db.is_shared() {
+            let mode = if alone { "exclusive" } else { "row share" };
+            self.execute(&format!("lock table consumer_group in {mode} mode"), &[])?;
+        }
+        Ok(())
     }
 
     fn wakes(&mut self, group: &str, due_ms: i64) {
@@ -24,11 +59,12 @@ impl Tx<'_> {
         }
     }
 
-    fn event(&self, work: &str, event: &Event) -> Result<(), Error> {
+    fn event(&mut self, work: &str, event: &Event) -> Result<(), Error> {
         let sql = "update work set events = events + 1 where id = ?1 returning events";
-        let seq = self.one::<i64>(sql, [work])?;
+        let seq = self.int(sql, params![work])?;
         let sql = "insert into event (work_id, seq, at_ms, kind, data) values (?1, ?2, ?3, ?4, ?5)";
-        self.execute(sql, params![work, seq, self.now, event.kind, event.data.to_string()]).map(drop)
+        let data = event.data.to_string();
+        self.execute(sql, params![work, seq, self.now, &event.kind, &data]).map(drop)
     }
 }
 
@@ -72,46 +108,52 @@ pub(super) fn accept(tx: &mut Tx<'_>, work: Work, spec: &str, accept: Accept) ->
     let work = Work { created_ms: tx.now, deadline_ms, ..work };
     let sql = "insert into work (id, tenant, kind, spec, stage, status, created_ms, deadline_ms, events) \
                values (?1, ?2, ?3, ?4, ?5, 'accepted', ?6, ?7, 1)";
-    tx.execute(sql, params![work.id, work.tenant, work.kind, spec, work.stage, tx.now, work.deadline_ms])?;
+    let values = params![&work.id, &work.tenant, &work.kind, spec, &work.stage, tx.now, work.deadline_ms];
+    tx.execute(sql, values)?;
     if let Some(key) = &accept.key {
         let sql = "insert into idempotency_key (tenant, scope, key, fingerprint, work_id, created_ms) \
-                   values (?1, ?2, ?3, ?4, ?5, ?6)";
-        tx.execute(sql, params![work.tenant, key.scope, key.key, key.fingerprint, work.id, tx.now])?;
+                   values (?1, ?2, ?3, ?4, ?5, ?6) on conflict do nothing";
+        let values = params![&work.tenant, &key.scope, &key.key, &key.fingerprint, &work.id, tx.now];
+        if tx.execute(sql, values)? == 0
+            && let Some(twin) = accepted_before(tx, &accept)?
+        {
+            // It was committed by another process while this one waited for its key.
+            tx.execute("delete from work where id = ?1", params![&work.id])?;
+            return Ok(Accepted { work: twin, replayed: true });
+        }
     }
     if publish(tx, &work.id, &Publish { topic: accept.topic.clone(), after: Duration::ZERO })? == 0 {
         return Err(Error::Unregistered(accept.topic));
     }
     let sql = "insert into event (work_id, seq, at_ms, kind, data) values (?1, 1, ?2, 'accepted', '{}')";
-    tx.execute(sql, params![work.id, tx.now])?;
+    tx.execute(sql, params![&work.id, tx.now])?;
     Ok(Accepted { work, replayed: false })
 }
 
 /// The work that the same request has made before.
-fn accepted_before(tx: &Tx<'_>, accept: &Accept) -> Result<Option<Work>, Error> {
+fn accepted_before(tx: &mut Tx<'_>, accept: &Accept) -> Result<Option<Work>, Error> {
     let Some(key) = &accept.key else { return Ok(None) };
     let sql =
         "select work_id, fingerprint from idempotency_key where tenant = ?1 and scope = ?2 and key = ?3";
-    let found = reads::all(tx.connection, sql, params![accept.tenant, key.scope, key.key], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-    })?;
-    match found.first() {
+    let found = tx.first(sql, params![&accept.tenant, &key.scope, &key.key])?;
+    match found.map(|mut row| (row.text(), row.text())) {
         None => Ok(None),
-        Some((_, fingerprint)) if *fingerprint != key.fingerprint => Err(Error::KeyReused),
-        Some((id, _)) => work_of_tenant(tx.connection, &accept.tenant, id).map(Some),
+        Some((_, fingerprint)) if fingerprint != key.fingerprint => Err(Error::KeyReused),
+        Some((id, _)) => work_of_tenant(tx.db, &accept.tenant, &id).map(Some),
     }
 }
 
 /// One message to every group of the topic, and in each group's row the note that something was asked.
 /// Returns how many groups there are.
 fn publish(tx: &mut Tx<'_>, work: &str, message: &Publish) -> Result<usize, Error> {
+    tx.lock_groups(false)?;
     let sql = "select name from consumer_group where topic = ?1 order by name";
-    let groups = reads::all(tx.connection, sql, [&message.topic], |row| row.get::<_, String>(0))?;
+    let groups = tx.all(sql, params![&message.topic], |mut row| row.text())?;
     if groups.is_empty() {
         return Ok(0);
     }
-    let sql = "insert into message (topic, work_id, created_ms) values (?1, ?2, ?3)";
-    tx.execute(sql, params![message.topic, work, tx.now])?;
-    let id = tx.connection.last_insert_rowid();
+    let sql = "insert into message (topic, work_id, created_ms) values (?1, ?2, ?3) returning id";
+    let id = tx.int(sql, params![&message.topic, work, tx.now])?.unwrap_or_default();
     for group in &groups {
         deliver(tx, id, work, group, tx.now.saturating_add(ms(message.after)))?;
     }
@@ -139,17 +181,15 @@ struct Look {
     alone: bool,
 }
 
-fn look(tx: &Tx<'_>, work: &str, controller: &str) -> Result<Option<Look>, Error> {
+fn look(tx: &mut Tx<'_>, work: &str, controller: &str) -> Result<Option<Look>, Error> {
     let sql = "select step, lease_ms, suspect, alone from controller where work_id = ?1 and name = ?2";
-    let found = reads::all(tx.connection, sql, [work, controller], |row| {
-        Ok(Look {
-            step: Step::parse(&row.get::<_, String>(0)?).unwrap_or(Step::Waiting),
-            lease_ms: row.get(1)?,
-            suspect: row.get(2)?,
-            alone: row.get(3)?,
-        })
-    })?;
-    Ok(found.into_iter().next())
+    let found = tx.first(sql, params![work, controller])?;
+    Ok(found.map(|mut row| Look {
+        step: Step::parse(&row.text()).unwrap_or(Step::Waiting),
+        lease_ms: row.maybe_int(),
+        suspect: row.is(),
+        alone: row.is(),
+    }))
 }
 
 pub(super) fn claim(
@@ -159,14 +199,18 @@ pub(super) fn claim(
     most: usize,
 ) -> Result<Vec<Claim>, Error> {
     let sql = "select distinct work_id from (select work_id from delivery \
-               where group_name = ?1 and due_ms <= ?2 and (?4 is null or work_id = ?4) \
+               where group_name = ?1 and due_ms <= ?2 and (work_id = ?4 or ?4 is null) \
                order by due_ms, message_id limit ?3) as due";
-    let values = params![controller, tx.now, (most * 4) as i64, by.only];
-    let due = reads::all(tx.connection, sql, values, |row| row.get::<_, String>(0))?;
+    let values = params![controller, tx.now, (most * 4) as i64, by.only.as_deref()];
+    let due = tx.all(sql, values, |mut row| row.text())?;
     let mut claims = Vec::new();
     for work in due {
         if claims.len() == most {
             break;
+        }
+        // Somebody is at it: what is due then is seen when it is next looked at.
+        if !tx.try_lock(&work)? {
+            continue;
         }
         let Some(row) = look(tx, &work, controller)? else {
             consume(tx, &work, controller)?;
@@ -206,8 +250,12 @@ pub(super) fn claim_alone(
 ) -> Result<Option<Claim>, Error> {
     for controller in controllers {
         let sql = "select work_id from controller where name = ?1 and suspect = 1 and step = 'waiting' \
-                   and due_ms <= ?2 and (?3 is null or work_id = ?3) order by due_ms limit 1";
-        if let Some(work) = tx.one::<String>(sql, params![controller, tx.now, by.only])? {
+                   and due_ms <= ?2 and (work_id = ?3 or ?3 is null) order by due_ms limit 1";
+        let work = tx.first(sql, params![controller, tx.now, by.only.as_deref()])?.map(|mut row| row.text());
+        let Some(work) = work.filter(|work| !work.is_empty()) else { continue };
+        // By now another process may have taken it.
+        let is_free = |row: Look| row.suspect && row.step == Step::Waiting;
+        if tx.try_lock(&work)? && look(tx, &work, controller)?.is_some_and(is_free) {
             return take(tx, &work, controller, by, true);
         }
     }
@@ -225,34 +273,34 @@ fn take(
     let sql = "update controller set step = 'running', attempt = attempt + 1, owner = ?3, lease_ms = ?4, \
                seen = asked, alone = ?5, started_ms = coalesce(started_ms, ?6) \
                where work_id = ?1 and name = ?2 returning attempt";
-    let attempt = tx.one::<i64>(sql, params![work, controller, by.owner, lease_ms, alone, tx.now])?;
+    let attempt = tx.int(sql, params![work, controller, &by.owner, lease_ms, alone, tx.now])?;
     let Some(attempt) = attempt else { return Ok(None) };
     put_off(tx, work, controller, lease_ms)?;
     let sql = "update work set status = 'running', started_ms = coalesce(started_ms, ?2) \
                where id = ?1 and status = 'accepted'";
     tx.execute(sql, params![work, tx.now])?;
     let fence = Fence { work: work.into(), controller: controller.into(), attempt, owner: by.owner.clone() };
-    reads::claim(tx.connection, fence, tx.now)
+    reads::claim(tx.db, fence, tx.now)
 }
 
 /// What is claimed comes back into sight when the lease ends.
-fn put_off(tx: &Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Result<(), Error> {
+fn put_off(tx: &mut Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Result<(), Error> {
     let sql = "update delivery set due_ms = ?3, deliveries = deliveries + 1 \
                where work_id = ?1 and group_name = ?2 and due_ms <= ?4";
     tx.execute(sql, params![work, controller, due_ms, tx.now]).map(drop)
 }
 
-fn consume(tx: &Tx<'_>, work: &str, controller: &str) -> Result<(), Error> {
+fn consume(tx: &mut Tx<'_>, work: &str, controller: &str) -> Result<(), Error> {
     let sql = "delete from delivery where work_id = ?1 and group_name = ?2 returning message_id";
-    drop_deliveries(tx, sql, [work, controller])
+    drop_deliveries(tx, sql, params![work, controller])
 }
 
 /// Deletes deliveries, and messages that no group waits for any more.
-fn drop_deliveries(tx: &Tx<'_>, sql: &str, values: impl Params) -> Result<(), Error> {
-    for message in reads::all(tx.connection, sql, values, |row| row.get::<_, i64>(0))? {
+fn drop_deliveries(tx: &mut Tx<'_>, sql: &str, values: &[Param<'_>]) -> Result<(), Error> {
+    for message in tx.all(sql, values, |mut row| row.int())? {
         let sql =
             "delete from message where id = ?1 and not exists (select 1 from delivery where message_id = ?1)";
-        tx.execute(sql, [message])?;
+        tx.execute(sql, params![message])?;
     }
     Ok(())
 }
@@ -262,19 +310,36 @@ pub(super) fn renew(tx: &mut Tx<'_>, fences: Vec<Fence>, lease: Duration) -> Res
     for fence in fences {
         let sql = "update controller set lease_ms = ?5 \
                    where work_id = ?1 and name = ?2 and attempt = ?3 and owner = ?4 and step = 'running'";
-        let values = params![fence.work, fence.controller, fence.attempt, fence.owner, tx.now + ms(lease)];
-        if tx.execute(sql, values)? == 0 {
+        if !try_lock_claim(tx, &fence)? {
+            continue;
+        }
+        let Fence { work, controller, attempt, owner } = &fence;
+        if tx.execute(sql, params![work, controller, *attempt, owner, tx.now + ms(lease)])? == 0 {
             lost.push(fence);
         }
     }
     Ok(lost)
 }
 
+/// Keeps others from a claim's row, unless somebody is at it: then its own step is being written, or a
+/// message to it, and the lease is renewed the next time.
+fn try_lock_claim(tx: &mut Tx<'_>, fence: &Fence) -> Result<bool, Error> {
+    if !tx.db.is_shared() {
+        return Ok(true);
+    }
+    let key = params![&fence.work, &fence.controller];
+    let locked = "select 1 from controller where work_id = ?1 and name = ?2 for update skip locked";
+    let there = "select 1 from controller where work_id = ?1 and name = ?2";
+    Ok(tx.int(locked, key)?.is_some() || tx.int(there, key)?.is_none())
+}
+
 /// Refuses whoever no longer owns the row; returns what was asked since the claim.
-fn fence(tx: &Tx<'_>, fence: &Fence) -> Result<bool, Error> {
+fn fence(tx: &mut Tx<'_>, fence: &Fence) -> Result<bool, Error> {
+    tx.lock(&fence.work)?;
     let sql = "select asked > seen from controller \
                where work_id = ?1 and name = ?2 and attempt = ?3 and owner = ?4 and step = 'running'";
-    let asked = tx.one::<bool>(sql, params![fence.work, fence.controller, fence.attempt, fence.owner])?;
+    let values = params![&fence.work, &fence.controller, fence.attempt, &fence.owner];
+    let asked = tx.int(sql, values)?.map(|asked| asked != 0);
     asked.ok_or_else(|| Error::Fenced {
         work: fence.work.clone(),
         controller: fence.controller.clone(),
@@ -290,7 +355,7 @@ pub(super) fn advance(
 ) -> Result<bool, Error> {
     let asked_more = fence(tx, of)?;
     let missing = || Error::NoSuchWork(of.work.clone());
-    let work = work_by_id(tx.connection, &of.work)?.ok_or_else(missing)?;
+    let work = work_by_id(tx.db, &of.work)?.ok_or_else(missing)?;
     let machine = machine(machines, &work.kind)?;
     if let Some(stage) = advance.stage {
         if !machine.advances(&work.stage, stage) {
@@ -299,24 +364,25 @@ pub(super) fn advance(
                 work.id, work.stage
             )));
         }
-        tx.execute("update work set stage = ?2 where id = ?1", [&work.id, stage])?;
+        tx.execute("update work set stage = ?2 where id = ?1", params![&work.id, stage])?;
     }
     if let Some(outcome) = advance.outcome {
         // The first verdict holds: a cancelled work does not become a failed one.
         tx.execute(
             "update work set outcome = coalesce(outcome, ?2) where id = ?1",
-            [&work.id, outcome.name()],
+            params![&work.id, outcome.name()],
         )?;
     }
     if let Some(e) = &advance.error {
-        tx.execute("update work set error = ?2 where id = ?1", params![work.id, e.to_string()])?;
+        tx.execute("update work set error = ?2 where id = ?1", params![&work.id, &e.to_string()])?;
     }
     step(tx, of, &advance, asked_more)?;
     for message in &advance.publish {
         publish(tx, &work.id, message)?;
     }
     for statement in &advance.side {
-        tx.execute(statement.sql, params_from_iter(&statement.values))?;
+        let values: Vec<Param<'_>> = statement.values.iter().map(Param::from).collect();
+        tx.execute(statement.sql, &values)?;
     }
     for event in &advance.events {
         tx.event(&work.id, event)?;
@@ -351,13 +417,14 @@ fn step(tx: &mut Tx<'_>, of: &Fence, advance: &Advance, asked_more: bool) -> Res
                ended_ms = case when ?7 = 1 then coalesce(ended_ms, ?8) else ended_ms end \
                where work_id = ?1 and name = ?2";
     let text = |json: &Option<serde_json::Value>| json.as_ref().map(ToString::to_string);
+    let (metrics, memo) = (text(&advance.metrics), text(&advance.memo));
     let values = params![
-        of.work,
-        of.controller,
+        &of.work,
+        &of.controller,
         step.name(),
         due_ms,
-        text(&advance.metrics),
-        text(&advance.memo),
+        metrics.as_deref(),
+        memo.as_deref(),
         advance.settled,
         tx.now
     ];
@@ -372,14 +439,14 @@ fn step(tx: &mut Tx<'_>, of: &Fence, advance: &Advance, asked_more: bool) -> Res
 /// Leaves the row one delivery, due then: one that it has, or a new one where all have been lost.
 fn look_again(tx: &mut Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Result<(), Error> {
     let sql = "select min(message_id) from delivery where work_id = ?1 and group_name = ?2";
-    if let Some(Some(kept)) = tx.one::<Option<i64>>(sql, [work, controller])? {
+    if let Some(kept) = tx.int(sql, params![work, controller])? {
         let sql = "delete from delivery where work_id = ?1 and group_name = ?2 and message_id > ?3 returning message_id";
         drop_deliveries(tx, sql, params![work, controller, kept])?;
         let sql = "update delivery set due_ms = ?3, deliveries = 0 where work_id = ?1 and group_name = ?2";
         tx.execute(sql, params![work, controller, due_ms])?;
     } else {
         let sql = "insert into message (topic, work_id, created_ms) values (?1, ?2, ?3) returning id";
-        let id = tx.one::<i64>(sql, params![controller, work, tx.now])?.unwrap_or_default();
+        let id = tx.int(sql, params![controller, work, tx.now])?.unwrap_or_default();
         let sql = "insert into delivery (group_name, message_id, work_id, due_ms) values (?1, ?2, ?3, ?4)";
         tx.execute(sql, params![controller, id, work, due_ms])?;
     }
@@ -388,14 +455,14 @@ fn look_again(tx: &mut Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Res
 }
 
 /// Ends the work if all that must settle have. Returns whether it did.
-fn settle(tx: &Tx<'_>, machine: &Machine, work: &str) -> Result<bool, Error> {
+fn settle(tx: &mut Tx<'_>, machine: &Machine, work: &str) -> Result<bool, Error> {
     for controller in machine.required {
         let sql = "select settled from controller where work_id = ?1 and name = ?2";
-        if !tx.one::<bool>(sql, [work, controller])?.unwrap_or(false) {
+        if tx.int(sql, params![work, *controller])? != Some(1) {
             return Ok(false);
         }
     }
-    let Some(now) = work_by_id(tx.connection, work)? else { return Ok(false) };
+    let Some(now) = work_by_id(tx.db, work)? else { return Ok(false) };
     let outcome = now.outcome.unwrap_or(Status::Completed);
     let Some(end) = now.status.after(Verb::Settle(outcome)) else {
         return Err(Error::Transition(format!("work `{work}` can't end while it is {}", now.status.name())));
@@ -418,25 +485,26 @@ pub(super) fn release(tx: &mut Tx<'_>, of: &Fence, release: Release) -> Result<(
                 "{free}, suspect = 0, tries = tries + 1, waiting_for = ?4, \
                  waiting_since_ms = coalesce(waiting_since_ms, ?6), error = ?5 {mine}"
             );
-            tx.execute(&sql, params![of.work, of.controller, due_ms, dependency, reason, tx.now])?;
+            let values = params![&of.work, &of.controller, due_ms, &dependency, &reason, tx.now];
+            tx.execute(&sql, values)?;
             look_again(tx, &of.work, &of.controller, due_ms)
         }
         Release::Failed { reason, after, failures_max } => {
             let sql = "update controller set failures = failures + 1 where work_id = ?1 and name = ?2 returning failures";
-            let failures = tx.one::<i64>(sql, [&of.work, &of.controller])?.unwrap_or_default();
+            let failures = tx.int(sql, params![&of.work, &of.controller])?.unwrap_or_default();
             if failures >= failures_max {
                 return park(tx, &of.work, &of.controller, &reason);
             }
             let due_ms = tx.now + ms(after);
             tx.execute(
                 &format!("{free}, suspect = 0, error = ?4 {mine}"),
-                params![of.work, of.controller, due_ms, reason],
+                params![&of.work, &of.controller, due_ms, &reason],
             )?;
             look_again(tx, &of.work, &of.controller, due_ms)
         }
         Release::Park { reason } => park(tx, &of.work, &of.controller, &reason),
         Release::Yield => {
-            tx.execute(&format!("{free} {mine}"), params![of.work, of.controller, tx.now])?;
+            tx.execute(&format!("{free} {mine}"), params![&of.work, &of.controller, tx.now])?;
             look_again(tx, &of.work, &of.controller, tx.now)
         }
     }
@@ -447,19 +515,21 @@ fn park(tx: &mut Tx<'_>, work: &str, controller: &str, reason: &str) -> Result<(
                error = ?3 where work_id = ?1 and name = ?2";
     tx.execute(sql, params![work, controller, reason])?;
     consume(tx, work, controller)?;
-    let Some(now) = work_by_id(tx.connection, work)? else { return Ok(()) };
+    let Some(now) = work_by_id(tx.db, work)? else { return Ok(()) };
     if let Some(status) = now.status.after(Verb::Park) {
-        tx.execute("update work set status = ?2 where id = ?1", [work, status.name()])?;
+        tx.execute("update work set status = ?2 where id = ?1", params![work, status.name()])?;
     }
     let data = serde_json::json!({ "reason": reason });
     tx.event(work, &Event { seq: 0, at_ms: 0, kind: format!("{controller}.parked"), data })
 }
 
 pub(super) fn send(tx: &mut Tx<'_>, work: &str, topic: String) -> Result<(), Error> {
+    tx.lock(work)?;
     publish(tx, work, &Publish { topic, after: Duration::ZERO }).map(drop)
 }
 
 pub(super) fn nudge(tx: &mut Tx<'_>, work: &str, controller: &str) -> Result<(), Error> {
+    tx.lock(work)?;
     let Some(row) = look(tx, work, controller)? else { return Ok(()) };
     match row.step {
         Step::Waiting => {
@@ -472,7 +542,7 @@ pub(super) fn nudge(tx: &mut Tx<'_>, work: &str, controller: &str) -> Result<(),
         Step::Running => tx
             .execute(
                 "update controller set asked = asked + 1 where work_id = ?1 and name = ?2",
-                [work, controller],
+                params![work, controller],
             )
             .map(drop),
         Step::Idle | Step::Parked | Step::Done => Ok(()),
@@ -480,44 +550,46 @@ pub(super) fn nudge(tx: &mut Tx<'_>, work: &str, controller: &str) -> Result<(),
 }
 
 pub(super) fn cancel(tx: &mut Tx<'_>, tenant: &str, id: &str) -> Result<Work, Error> {
-    let work = work_of_tenant(tx.connection, tenant, id)?;
+    tx.lock(id)?;
+    let work = work_of_tenant(tx.db, tenant, id)?;
     if work.status.is_terminal() || work.cancel {
         return Ok(work);
     }
-    tx.execute("update work set cancel = 1 where id = ?1", [id])?;
+    tx.execute("update work set cancel = 1 where id = ?1", params![id])?;
     tx.event(id, &Event { seq: 0, at_ms: 0, kind: "cancel".into(), data: serde_json::json!({}) })?;
     // What is parked must see the wish as well.
     unpark(tx, id)?;
     let sql = "select name from controller where work_id = ?1";
-    for controller in reads::all(tx.connection, sql, [id], |row| row.get::<_, String>(0))? {
+    for controller in tx.all(sql, params![id], |mut row| row.text())? {
         nudge(tx, id, &controller)?;
     }
-    work_of_tenant(tx.connection, tenant, id)
+    work_of_tenant(tx.db, tenant, id)
 }
 
 pub(super) fn redrive(tx: &mut Tx<'_>, tenant: &str, id: &str) -> Result<Work, Error> {
-    work_of_tenant(tx.connection, tenant, id)?;
+    tx.lock(id)?;
+    work_of_tenant(tx.db, tenant, id)?;
     if unpark(tx, id)? > 0 {
         tx.event(id, &Event { seq: 0, at_ms: 0, kind: "redrive".into(), data: serde_json::json!({}) })?;
     }
-    work_of_tenant(tx.connection, tenant, id)
+    work_of_tenant(tx.db, tenant, id)
 }
 
 fn unpark(tx: &mut Tx<'_>, work: &str) -> Result<usize, Error> {
     let sql = "update controller set step = 'waiting', due_ms = ?2, failures = 0, tries = 0, waiting_for = null, \
                waiting_since_ms = null where work_id = ?1 and step = 'parked' returning name";
-    let parked = reads::all(tx.connection, sql, params![work, tx.now], |row| row.get::<_, String>(0))?;
+    let parked = tx.all(sql, params![work, tx.now], |mut row| row.text())?;
     for controller in &parked {
         look_again(tx, work, controller, tx.now)?;
     }
-    if let Some(status) = work_by_id(tx.connection, work)?.and_then(|work| work.status.after(Verb::Redrive)) {
-        tx.execute("update work set status = ?2 where id = ?1", [work, status.name()])?;
+    if let Some(status) = work_by_id(tx.db, work)?.and_then(|work| work.status.after(Verb::Redrive)) {
+        tx.execute("update work set status = ?2 where id = ?1", params![work, status.name()])?;
     }
     Ok(parked.len())
 }
 
 /// Marks what was in hand when its process was lost. It counts as a failure only if nothing else was.
-fn lost(tx: &Tx<'_>, work: &str, controller: &str, alone: bool) -> Result<(), Error> {
+fn lost(tx: &mut Tx<'_>, work: &str, controller: &str, alone: bool) -> Result<(), Error> {
     let sql = "update controller set step = 'waiting', owner = null, lease_ms = null, suspect = 1, alone = 0, \
                due_ms = ?3, failures = failures + ?4 where work_id = ?1 and name = ?2";
     tx.execute(sql, params![work, controller, tx.now, i64::from(alone)]).map(drop)
@@ -527,16 +599,12 @@ fn lost(tx: &Tx<'_>, work: &str, controller: &str, alone: bool) -> Result<(), Er
 const CRASHES_MAX: i64 = 5;
 
 pub(super) fn free(tx: &mut Tx<'_>, owner: &str) -> Result<usize, Error> {
-    let sql = "select work_id, name, alone, failures from controller where owner = ?1";
-    let held = reads::all(tx.connection, sql, [owner], |row| {
-        Ok((
-            row.get::<_, String>(0)?,
-            row.get::<_, String>(1)?,
-            row.get::<_, bool>(2)?,
-            row.get::<_, i64>(3)?,
-        ))
-    })?;
+    let sql = "select work_id, name, alone, failures from controller where owner = ?1 \
+               order by work_id, name";
+    // By work, so that two who free at once wait for each other's rows in one order.
+    let held = tx.all(sql, params![owner], |mut row| (row.text(), row.text(), row.is(), row.int()))?;
     for (work, controller, alone, failures) in &held {
+        tx.lock(work)?;
         if *alone && failures + 1 >= CRASHES_MAX {
             park(tx, work, controller, "the process crashed each time that it worked on this alone")?;
             continue;
@@ -547,6 +615,10 @@ pub(super) fn free(tx: &mut Tx<'_>, owner: &str) -> Result<usize, Error> {
     Ok(held.len())
 }
 
+fn pair(mut row: Cells) -> (String, String) {
+    (row.text(), row.text())
+}
+
 /// Rows per sweep, so that one sweep is a short transaction whatever has piled up.
 const SWEEP_MAX: i64 = 1000;
 
@@ -554,27 +626,30 @@ pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<usize, Error> {
     let sql = "select work_id, name from controller c where step = 'waiting' and due_ms <= ?1 and not exists \
                (select 1 from delivery d where d.work_id = c.work_id and d.group_name = c.name) \
                order by due_ms limit ?2";
-    let pair = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
-    let mut found = reads::all(tx.connection, sql, params![tx.now, SWEEP_MAX], pair)?;
+    let mut found = tx.all(sql, params![tx.now, SWEEP_MAX], pair)?;
     let sql = "select work_id, name from controller c where step = 'running' and lease_ms <= ?1 and not exists \
                (select 1 from delivery d where d.work_id = c.work_id and d.group_name = c.name) \
                order by lease_ms limit ?2";
-    found.extend(reads::all(tx.connection, sql, params![tx.now, SWEEP_MAX], pair)?);
+    found.extend(tx.all(sql, params![tx.now, SWEEP_MAX], pair)?);
+    let mut sent = 0;
     for (work, controller) in &found {
-        look_again(tx, work, controller, tx.now)?;
+        if tx.try_lock(work)? {
+            look_again(tx, work, controller, tx.now)?;
+            sent += 1;
+        }
     }
-    Ok(found.len())
+    Ok(sent)
 }
 
 pub(super) fn add_group(tx: &mut Tx<'_>, name: &str, topic: &str, from_beginning: bool) -> Result<(), Error> {
+    tx.lock_groups(true)?;
     let sql = "insert into consumer_group (name, topic, created_ms) values (?1, ?2, ?3) on conflict (name) do nothing";
     let added = tx.execute(sql, params![name, topic, tx.now])?;
     if added == 0 || !from_beginning {
         return Ok(());
     }
     let sql = "select id, work_id from message where topic = ?1 order by id";
-    let kept =
-        reads::all(tx.connection, sql, [topic], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
+    let kept = tx.all(sql, params![topic], |mut row| (row.int(), row.text()))?;
     for (message, work) in kept {
         deliver(tx, message, &work, name, tx.now)?;
     }
@@ -582,20 +657,27 @@ pub(super) fn add_group(tx: &mut Tx<'_>, name: &str, topic: &str, from_beginning
 }
 
 pub(super) fn remove_group(tx: &mut Tx<'_>, name: &str) -> Result<(), Error> {
-    tx.execute("delete from delivery where group_name = ?1", [name])?;
+    tx.lock_groups(true)?;
+    tx.execute("delete from delivery where group_name = ?1", params![name])?;
     tx.execute(
         "delete from message where not exists (select 1 from delivery where message_id = message.id)",
-        [],
+        &[],
     )?;
-    tx.execute("delete from consumer_group where name = ?1", [name]).map(drop)
+    tx.execute("delete from consumer_group where name = ?1", params![name]).map(drop)
 }
 
 pub(super) fn wake(tx: &mut Tx<'_>, dependency: &str) -> Result<(), Error> {
-    let sql = "update controller set due_ms = ?2 where waiting_for = ?1 and step = 'waiting' and due_ms > ?2 \
-               returning work_id, name";
-    let pair = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
-    for (work, controller) in reads::all(tx.connection, sql, params![dependency, tx.now], pair)? {
-        look_again(tx, &work, &controller, tx.now)?;
+    let sql = "select work_id, name from controller where waiting_for = ?1 and step = 'waiting' and due_ms > ?2 \
+               order by work_id, name";
+    for (work, controller) in tx.all(sql, params![dependency, tx.now], pair)? {
+        // Whoever is at it looks at the dependency anyway.
+        if tx.try_lock(&work)? {
+            let sql =
+                "update controller set due_ms = ?3 where work_id = ?1 and name = ?2 and step = 'waiting'";
+            if tx.execute(sql, params![&work, &controller, tx.now])? > 0 {
+                look_again(tx, &work, &controller, tx.now)?;
+            }
+        }
     }
     Ok(())
 }

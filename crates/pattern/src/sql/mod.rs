@@ -1,0 +1,428 @@
+//! The store over SQL, whatever the database: transactions, readers and signals.
+//!
+//! The verbs are written once, against [`Db`]: one connection on which a transaction runs. Their statements
+//! keep to what SQLite and PostgreSQL both understand. Where others write at the same time (PostgreSQL), the
+//! work's row is locked first, so that transactions wait for one row at most while they hold nothing else,
+//! and none can wait in a circle.
+
+mod reads;
+mod verbs;
+mod writer;
+
+use crate::store::{
+    Accept, Accepted, Advance, Claim, Claimant, Event, Fence, Filter, Group, Page, Release, Row, Statement,
+    Store, Value, Work,
+};
+use crate::{Error, Machine};
+use async_trait::async_trait;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use writer::Writer;
+pub(crate) use writer::{Batches, OnCommit};
+
+/// The pattern's tables, in SQLite's words.
+pub(crate) const SCHEMA: &str = include_str!("schema.sql");
+/// The tables' version: raised with every change of them.
+pub(crate) const SCHEMA_VERSION: i64 = 1;
+
+/// The tables of the library's user, made when the store is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tables {
+    /// SQL in SQLite's words; for PostgreSQL `integer` becomes `bigint`, and `strict` falls away.
+    pub all: &'static str,
+    /// SQL for SQLite alone, such as triggers.
+    pub sqlite: &'static str,
+    /// SQL for PostgreSQL alone.
+    pub postgres: &'static str,
+}
+
+/// A connection to a database.
+pub(crate) trait Db: Send {
+    /// All rows that a statement gives; `?1`, `?2`, … stand for its values.
+    fn query(&mut self, sql: &str, values: &[Param<'_>]) -> Result<Vec<Vec<Value>>, Error>;
+
+    /// How many rows a statement changed.
+    fn execute(&mut self, sql: &str, values: &[Param<'_>]) -> Result<usize, Error>;
+
+    /// Begins a transaction: one that will write, or one snapshot to read.
+    fn begin(&mut self, access: Access) -> Result<(), Error>;
+
+    /// The database's clock, in milliseconds since 1970.
+    fn now_ms(&mut self) -> Result<i64, Error>;
+
+    /// Whether others write at the same time, so that rows must be locked.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Whether the connection can't be used any more.
+    fn is_broken(&self) -> bool {
+        false
+    }
+
+    /// Tells other processes of groups that have something to do; a hint, which may be lost.
+    fn tell(&mut self, _groups: &BTreeSet<String>) {}
+}
+
+/// What a transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// Makes a connection.
+pub(crate) type Connect = Arc<dyn Fn() -> Result<Box<dyn Db>, Error> + Send + Sync>;
+
+/// A value of a statement, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Param<'a> {
+    Null,
+    Int(i64),
+    Text(&'a str),
+}
+
+impl From<i64> for Param<'_> {
+    fn from(n: i64) -> Self {
+        Param::Int(n)
+    }
+}
+
+impl From<bool> for Param<'_> {
+    fn from(is: bool) -> Self {
+        Param::Int(is.into())
+    }
+}
+
+impl<'a> From<&'a str> for Param<'a> {
+    fn from(text: &'a str) -> Self {
+        Param::Text(text)
+    }
+}
+
+impl<'a> From<&'a String> for Param<'a> {
+    fn from(text: &'a String) -> Self {
+        Param::Text(text)
+    }
+}
+
+impl<'a> From<&'a Value> for Param<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Null => Param::Null,
+            Value::Int(n) => Param::Int(*n),
+            Value::Text(text) => Param::Text(text),
+        }
+    }
+}
+
+impl From<Option<i64>> for Param<'_> {
+    fn from(value: Option<i64>) -> Self {
+        value.map_or(Param::Null, Param::Int)
+    }
+}
+
+impl<'a> From<Option<&'a str>> for Param<'a> {
+    fn from(value: Option<&'a str>) -> Self {
+        value.map_or(Param::Null, Param::Text)
+    }
+}
+
+/// The values of a statement.
+macro_rules! params {
+    ($($value:expr),* $(,)?) => { &[$(crate::sql::Param::from($value)),*][..] };
+}
+pub(crate) use params;
+
+/// The cells of a row, taken one after the other.
+pub(crate) struct Cells(std::vec::IntoIter<Value>);
+
+impl Cells {
+    pub(crate) fn of(row: Vec<Value>) -> Cells {
+        Cells(row.into_iter())
+    }
+
+    fn next(&mut self) -> Value {
+        self.0.next().unwrap_or(Value::Null)
+    }
+
+    pub(crate) fn text(&mut self) -> String {
+        self.maybe_text().unwrap_or_default()
+    }
+
+    pub(crate) fn maybe_text(&mut self) -> Option<String> {
+        if let Value::Text(text) = self.next() { Some(text) } else { None }
+    }
+
+    pub(crate) fn int(&mut self) -> i64 {
+        self.maybe_int().unwrap_or_default()
+    }
+
+    pub(crate) fn maybe_int(&mut self) -> Option<i64> {
+        if let Value::Int(n) = self.next() { Some(n) } else { None }
+    }
+
+    pub(crate) fn is(&mut self) -> bool {
+        self.int() != 0
+    }
+}
+
+/// The signals by which workers of this process learn of messages.
+#[derive(Clone, Default)]
+pub(crate) struct Signals(Arc<SignalMap>);
+
+pub(crate) type SignalMap = Mutex<HashMap<String, Arc<Notify>>>;
+
+#[cfg(feature = "postgres")]
+impl From<Arc<SignalMap>> for Signals {
+    fn from(map: Arc<SignalMap>) -> Signals {
+        Signals(map)
+    }
+}
+
+impl Signals {
+    fn of(&self, group: &str) -> Arc<Notify> {
+        self.lock().entry(group.to_owned()).or_default().clone()
+    }
+
+    /// Wakes the workers of a group.
+    pub(crate) fn wake(&self, group: &str) {
+        if let Some(signal) = self.lock().get(group) {
+            signal.notify_one();
+        }
+    }
+
+    /// The signals for somebody who must not keep the store alive.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn weak(&self) -> std::sync::Weak<SignalMap> {
+        Arc::downgrade(&self.0)
+    }
+
+    /// Wakes all of them: what was sent meanwhile may not have been heard.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn wake_all(&self) {
+        self.lock().values().for_each(|signal| signal.notify_one());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Notify>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The transaction that a request runs in.
+pub(crate) struct Tx<'a> {
+    db: &'a mut dyn Db,
+    /// The database's clock when the transaction began.
+    now: i64,
+    /// Groups that have something to do once this is committed.
+    woken: BTreeSet<String>,
+}
+
+/// Connections that only read, opened as they are needed.
+#[derive(Clone)]
+pub(crate) struct Readers {
+    connect: Connect,
+    idle: Arc<Mutex<Vec<Box<dyn Db>>>>,
+}
+
+/// Connections that are kept for reading.
+const READERS: usize = 4;
+
+impl Readers {
+    pub(crate) fn new(connect: Connect) -> Readers {
+        Readers { connect, idle: Arc::default() }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut dyn Db) -> Result<T, Error>) -> Result<T, Error> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        // One snapshot for all that the request reads.
+        let mut db = begun(idle, &self.connect, Access::Read)?;
+        let result = work(&mut *db);
+        db.execute("commit", &[])?;
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < READERS {
+            idle.push(db);
+        }
+        result
+    }
+}
+
+/// A connection on which a transaction has begun. One that was kept may have been cut meanwhile; as nothing was
+/// asked of it yet, another takes its place.
+fn begun(kept: Option<Box<dyn Db>>, connect: &Connect, access: Access) -> Result<Box<dyn Db>, Error> {
+    if let Some(mut db) = kept.filter(|db| !db.is_broken()) {
+        match db.begin(access) {
+            Ok(()) => return Ok(db),
+            Err(e) if !db.is_broken() => return Err(e),
+            Err(_) => {}
+        }
+    }
+    let mut db = connect()?;
+    db.begin(access)?;
+    Ok(db)
+}
+
+/// A store in a SQL database: [`crate::sqlite::open`], and with the feature `postgres` `postgres::open`.
+pub struct SqlStore {
+    /// Takes requests that only add rows.
+    accepts: Writer,
+    /// Takes all others.
+    steps: Writer,
+    readers: Readers,
+    signals: Signals,
+    machines: &'static [Machine],
+}
+
+impl SqlStore {
+    /// A store whose writers connect by `connect`. `batches` says how accepted requests and steps are
+    /// committed; where they are the same, one writer takes both.
+    pub(crate) fn new(
+        connect: Connect,
+        readers: Readers,
+        signals: Signals,
+        machines: &'static [Machine],
+        (accepts, steps): (Batches, Option<Batches>),
+    ) -> std::io::Result<SqlStore> {
+        let notified = signals.clone();
+        let on_commit: OnCommit =
+            Arc::new(move |woken: &BTreeSet<String>| woken.iter().for_each(|group| notified.wake(group)));
+        let accepts = Writer::start(accepts, connect.clone(), on_commit.clone())?;
+        let steps = match steps {
+            Some(batches) => Writer::start(batches, connect, on_commit)?,
+            None => accepts.clone(),
+        };
+        Ok(SqlStore { accepts, steps, readers, signals, machines })
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.steps.write(work).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut dyn Db) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let readers = self.readers.clone();
+        let task = tokio::task::spawn_blocking(move || readers.with(work));
+        task.await.map_err(|e| Error::Unavailable(format!("a reader ended: {e}")))?
+    }
+}
+
+#[async_trait]
+impl Store for SqlStore {
+    async fn accept(&self, mut accept: Accept) -> Result<Accepted, Error> {
+        let machine = verbs::machine(self.machines, &accept.kind)?;
+        let work = verbs::begun(machine, &mut accept);
+        let spec = work.spec.to_string();
+        self.accepts.write(move |tx| verbs::accept(tx, work, &spec, accept)).await
+    }
+
+    async fn claim(&self, controller: &str, by: &Claimant, most: usize) -> Result<Vec<Claim>, Error> {
+        let (controller, by) = (controller.to_owned(), by.clone());
+        self.write(move |tx| verbs::claim(tx, &controller, &by, most)).await
+    }
+
+    async fn claim_alone(&self, controllers: &[String], by: &Claimant) -> Result<Option<Claim>, Error> {
+        let (controllers, by) = (controllers.to_vec(), by.clone());
+        let listed = controllers.clone();
+        if !self.read(move |db| reads::has_suspect(db, &listed)).await? {
+            return Ok(None);
+        }
+        self.write(move |tx| verbs::claim_alone(tx, &controllers, &by)).await
+    }
+
+    async fn renew(&self, fences: Vec<Fence>, lease: Duration) -> Result<Vec<Fence>, Error> {
+        self.write(move |tx| verbs::renew(tx, fences, lease)).await
+    }
+
+    async fn advance(&self, fence: &Fence, advance: Advance) -> Result<bool, Error> {
+        let (fence, machines) = (fence.clone(), self.machines);
+        self.write(move |tx| verbs::advance(tx, machines, &fence, advance)).await
+    }
+
+    async fn release(&self, fence: &Fence, release: Release) -> Result<(), Error> {
+        let fence = fence.clone();
+        self.write(move |tx| verbs::release(tx, &fence, release)).await
+    }
+
+    async fn send(&self, work: &str, topic: &str) -> Result<(), Error> {
+        let (work, topic) = (work.to_owned(), topic.to_owned());
+        self.write(move |tx| verbs::send(tx, &work, topic)).await
+    }
+
+    async fn nudge(&self, work: &str, controller: &str) -> Result<(), Error> {
+        let (work, controller) = (work.to_owned(), controller.to_owned());
+        self.write(move |tx| verbs::nudge(tx, &work, &controller)).await
+    }
+
+    async fn cancel(&self, tenant: &str, work: &str) -> Result<Work, Error> {
+        let (tenant, work) = (tenant.to_owned(), work.to_owned());
+        self.write(move |tx| verbs::cancel(tx, &tenant, &work)).await
+    }
+
+    async fn redrive(&self, tenant: &str, work: &str) -> Result<Work, Error> {
+        let (tenant, work) = (tenant.to_owned(), work.to_owned());
+        self.write(move |tx| verbs::redrive(tx, &tenant, &work)).await
+    }
+
+    async fn free(&self, owner: &str) -> Result<usize, Error> {
+        let owner = owner.to_owned();
+        self.write(move |tx| verbs::free(tx, &owner)).await
+    }
+
+    async fn sweep(&self) -> Result<usize, Error> {
+        self.write(verbs::sweep).await
+    }
+
+    async fn add_group(&self, name: &str, topic: &str, from_beginning: bool) -> Result<(), Error> {
+        let (name, topic) = (name.to_owned(), topic.to_owned());
+        self.write(move |tx| verbs::add_group(tx, &name, &topic, from_beginning)).await
+    }
+
+    async fn remove_group(&self, name: &str) -> Result<(), Error> {
+        let name = name.to_owned();
+        self.write(move |tx| verbs::remove_group(tx, &name)).await
+    }
+
+    async fn groups(&self) -> Result<Vec<Group>, Error> {
+        self.read(reads::groups).await
+    }
+
+    async fn next_due(&self, group: &str, only: Option<&str>) -> Result<Option<i64>, Error> {
+        let (group, only) = (group.to_owned(), only.map(str::to_owned));
+        self.read(move |db| reads::next_due(db, &group, only.as_deref())).await
+    }
+
+    async fn wake(&self, dependency: &str) -> Result<(), Error> {
+        let dependency = dependency.to_owned();
+        self.write(move |tx| verbs::wake(tx, &dependency)).await
+    }
+
+    async fn work(&self, tenant: &str, id: &str) -> Result<Option<(Work, Vec<Row>)>, Error> {
+        let (tenant, id) = (tenant.to_owned(), id.to_owned());
+        self.read(move |db| reads::work_and_rows(db, &tenant, &id)).await
+    }
+
+    async fn works(&self, tenant: &str, filter: Filter, page: Page<'_>) -> Result<Vec<Work>, Error> {
+        let (tenant, limit, after) = (tenant.to_owned(), page.limit, page.after.map(str::to_owned));
+        self.read(move |db| reads::works(db, &tenant, filter, limit, after)).await
+    }
+
+    async fn events(&self, work: &str, after: i64, most: usize) -> Result<Vec<Event>, Error> {
+        let work = work.to_owned();
+        self.read(move |db| reads::events(db, &work, after, most)).await
+    }
+
+    async fn query(&self, statement: Statement) -> Result<Vec<Vec<Value>>, Error> {
+        self.read(move |db| reads::query(db, &statement)).await
+    }
+
+    fn signal(&self, group: &str) -> Arc<Notify> {
+        self.signals.of(group)
+    }
+}

@@ -1,0 +1,179 @@
+//! What the store is asked without changing it.
+
+use super::{Cells, Db, Param, params};
+use crate::store::{Claim, Event, Fence, Filter, Group, Row, Statement, Value, Work};
+use crate::{Error, Status, Step};
+
+const WORK: &str = "select id, tenant, kind, spec, stage, status, outcome, error, cancel, created_ms, started_ms, \
+                    ended_ms, deadline_ms, events from work";
+const ROW: &str = "select name, step, attempt, failures, tries, waiting_for, metrics, memo, error, settled, \
+                   started_ms, ended_ms from controller";
+
+fn work_of(mut row: Cells) -> Work {
+    Work {
+        id: row.text(),
+        tenant: row.text(),
+        kind: row.text(),
+        spec: json(row.text()),
+        stage: row.text(),
+        status: status(&row.text()),
+        outcome: row.maybe_text().map(|name| status(&name)),
+        error: row.maybe_text().map(json),
+        cancel: row.is(),
+        created_ms: row.int(),
+        started_ms: row.maybe_int(),
+        ended_ms: row.maybe_int(),
+        deadline_ms: row.maybe_int(),
+        events: row.int(),
+    }
+}
+
+fn row_of(mut row: Cells) -> Row {
+    Row {
+        controller: row.text(),
+        step: Step::parse(&row.text()).unwrap_or(Step::Waiting),
+        attempt: row.int(),
+        failures: row.int(),
+        tries: row.int(),
+        waiting_for: row.maybe_text(),
+        metrics: json(row.text()),
+        memo: json(row.text()),
+        error: row.maybe_text(),
+        settled: row.is(),
+        started_ms: row.maybe_int(),
+        ended_ms: row.maybe_int(),
+    }
+}
+
+/// Every text that is read here was written by this module; the schema's CHECK guards the names.
+fn status(name: &str) -> Status {
+    Status::parse(name).unwrap_or(Status::Accepted)
+}
+
+fn json(text: String) -> serde_json::Value {
+    serde_json::from_str(&text).unwrap_or(serde_json::Value::Null)
+}
+
+/// All rows that a statement gives, as `of` reads them.
+pub(super) fn all<T>(
+    db: &mut dyn Db,
+    sql: &str,
+    values: &[Param<'_>],
+    mut of: impl FnMut(Cells) -> T,
+) -> Result<Vec<T>, Error> {
+    Ok(db.query(sql, values)?.into_iter().map(|row| of(Cells::of(row))).collect())
+}
+
+/// The first row that a statement gives.
+pub(super) fn first(db: &mut dyn Db, sql: &str, values: &[Param<'_>]) -> Result<Option<Cells>, Error> {
+    Ok(db.query(sql, values)?.into_iter().next().map(Cells::of))
+}
+
+pub(super) fn work_by_id(db: &mut dyn Db, id: &str) -> Result<Option<Work>, Error> {
+    Ok(first(db, &format!("{WORK} where id = ?1"), params![id])?.map(work_of))
+}
+
+pub(super) fn work_of_tenant(db: &mut dyn Db, tenant: &str, id: &str) -> Result<Work, Error> {
+    let work = first(db, &format!("{WORK} where id = ?1 and tenant = ?2"), params![id, tenant])?;
+    work.map(work_of).ok_or_else(|| Error::NoSuchWork(id.to_owned()))
+}
+
+fn rows(db: &mut dyn Db, work: &str) -> Result<Vec<Row>, Error> {
+    all(db, &format!("{ROW} where work_id = ?1 order by name"), params![work], row_of)
+}
+
+/// What a controller is given with its claim.
+pub(super) fn claim(db: &mut dyn Db, fence: Fence, now_ms: i64) -> Result<Option<Claim>, Error> {
+    let Some(work) = work_by_id(db, &fence.work)? else { return Ok(None) };
+    let (own, others): (Vec<Row>, Vec<Row>) =
+        rows(db, &fence.work)?.into_iter().partition(|row| row.controller == fence.controller);
+    let sql = "select waiting_since_ms from controller where work_id = ?1 and name = ?2";
+    let since = first(db, sql, params![&fence.work, &fence.controller])?;
+    let waiting_since_ms = since.and_then(|mut row| row.maybe_int());
+    let row = own.into_iter().next();
+    Ok(row.map(|row| Claim { work, row, others, fence, now_ms, waiting_since_ms }))
+}
+
+pub(super) fn work_and_rows(
+    db: &mut dyn Db,
+    tenant: &str,
+    id: &str,
+) -> Result<Option<(Work, Vec<Row>)>, Error> {
+    match work_of_tenant(db, tenant, id) {
+        Ok(work) => Ok(Some((work, rows(db, id)?))),
+        Err(Error::NoSuchWork(_)) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+pub(super) fn works(
+    db: &mut dyn Db,
+    tenant: &str,
+    filter: Filter,
+    limit: usize,
+    after: Option<String>,
+) -> Result<Vec<Work>, Error> {
+    // Ids grow with time, so their order is the order of acceptance.
+    let after = after.unwrap_or_else(|| "~".into());
+    let limit = limit as i64;
+    match filter.status {
+        None => {
+            let sql = format!("{WORK} where tenant = ?1 and id < ?2 order by id desc limit ?3");
+            all(db, &sql, params![tenant, &after, limit], work_of)
+        }
+        Some(status) => {
+            let sql =
+                format!("{WORK} where tenant = ?1 and id < ?2 and status = ?4 order by id desc limit ?3");
+            all(db, &sql, params![tenant, &after, limit, status.name()], work_of)
+        }
+    }
+}
+
+pub(super) fn events(db: &mut dyn Db, work: &str, after: i64, most: usize) -> Result<Vec<Event>, Error> {
+    let sql =
+        "select seq, at_ms, kind, data from event where work_id = ?1 and seq > ?2 order by seq limit ?3";
+    all(db, sql, params![work, after, most as i64], |mut row| Event {
+        seq: row.int(),
+        at_ms: row.int(),
+        kind: row.text(),
+        data: json(row.text()),
+    })
+}
+
+pub(super) fn groups(db: &mut dyn Db) -> Result<Vec<Group>, Error> {
+    let sql = "select g.name, g.topic, count(d.message_id), min(d.due_ms) from consumer_group g \
+               left join delivery d on d.group_name = g.name group by g.name, g.topic order by g.name";
+    all(db, sql, &[], |mut row| Group {
+        name: row.text(),
+        topic: row.text(),
+        waiting: row.int(),
+        oldest_ms: row.maybe_int(),
+    })
+}
+
+pub(super) fn next_due(db: &mut dyn Db, group: &str, only: Option<&str>) -> Result<Option<i64>, Error> {
+    let due = match only {
+        None => first(db, "select min(due_ms) from delivery where group_name = ?1", params![group])?,
+        Some(work) => {
+            let sql = "select min(due_ms) from delivery where group_name = ?1 and work_id = ?2";
+            first(db, sql, params![group, work])?
+        }
+    };
+    let Some(due) = due.and_then(|mut row| row.maybe_int()) else { return Ok(None) };
+    Ok(Some(due - db.now_ms()?))
+}
+
+pub(super) fn has_suspect(db: &mut dyn Db, controllers: &[String]) -> Result<bool, Error> {
+    for controller in controllers {
+        let sql = "select 1 from controller where name = ?1 and suspect = 1 and step = 'waiting' limit 1";
+        if first(db, sql, params![controller])?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+pub(super) fn query(db: &mut dyn Db, statement: &Statement) -> Result<Vec<Vec<Value>>, Error> {
+    let values: Vec<Param<'_>> = statement.values.iter().map(Param::from).collect();
+    db.query(statement.sql, &values)
+}

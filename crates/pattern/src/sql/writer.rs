@@ -1,0 +1,170 @@
+//! Writers of a process: requests queue up, and what has gathered while the last commit was on its way to
+//! the disk goes into the next one. A client is answered after the commit that holds its request.
+//!
+//! In a batch each request has a savepoint, so that its own error takes back nothing of the others'. A full
+//! disk, an I/O error or a lost connection is another matter: the whole batch fails.
+
+use super::{Access, Connect, Db, Tx};
+use crate::Error;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use tokio::sync::oneshot;
+
+/// How requests are committed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Batches {
+    /// Connections that write at once.
+    pub(crate) writers: usize,
+    /// The most requests in one commit.
+    pub(crate) most: usize,
+}
+
+/// A request in the queue: run in its savepoint, then told how the commit went.
+trait Request: Send {
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Error>;
+    fn answer(self: Box<Self>, committed: Result<(), Error>);
+}
+
+struct Job<F, T> {
+    work: Option<F>,
+    result: Option<Result<T, Error>>,
+    reply: oneshot::Sender<Result<T, Error>>,
+}
+
+impl<F, T> Request for Job<F, T>
+where
+    F: FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send,
+    T: Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Error> {
+        let Some(work) = self.work.take() else { return Ok(()) };
+        let result = work(tx);
+        let failed = result.as_ref().err().cloned();
+        self.result = Some(result);
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), Error>) {
+        let not_run = || Err(Error::Unavailable("the transaction was given up before this request".into()));
+        let result = match (committed, self.result) {
+            // What the request itself was refused for is the better answer than why the batch failed.
+            (Err(e), Some(Ok(_)) | None) => Err(e),
+            (_, result) => result.unwrap_or_else(not_run),
+        };
+        // Nobody waits any more where the client has gone.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// A handle on the writer's thread; the thread ends with the last handle.
+#[derive(Clone)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Box<dyn Request>>,
+}
+
+/// Called after a commit with the groups whose messages it made due.
+pub(crate) type OnCommit = Arc<dyn Fn(&BTreeSet<String>) + Send + Sync>;
+
+impl Writer {
+    pub(super) fn start(batches: Batches, connect: Connect, on_commit: OnCommit) -> std::io::Result<Writer> {
+        let (queue, requests) = mpsc::channel();
+        let requests = Arc::new(Mutex::new(requests));
+        for _ in 0..batches.writers {
+            let (requests, connect, on_commit) = (requests.clone(), connect.clone(), on_commit.clone());
+            std::thread::Builder::new()
+                .name("store-writer".into())
+                .spawn(move || write_all(&connect, &requests, batches.most, &on_commit))?;
+        }
+        Ok(Writer { queue })
+    }
+
+    /// Runs `work` in a transaction and answers after its commit.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let gone = || Error::Unavailable("its writer has ended".into());
+        let (reply, answer) = oneshot::channel();
+        let job = Job { work: Some(work), result: None, reply };
+        self.queue.send(Box::new(job)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+type Requests = mpsc::Receiver<Box<dyn Request>>;
+
+fn write_all(connect: &Connect, requests: &Mutex<Requests>, most: usize, on_commit: &OnCommit) {
+    let mut kept: Option<Box<dyn Db>> = None;
+    while let Some(mut batch) = gather(requests, most) {
+        let mut woken = BTreeSet::new();
+        let committed = super::begun(kept.take(), connect, Access::Write).and_then(|mut db| {
+            let committed = commit(&mut *db, &mut batch, &mut woken);
+            kept = Some(db);
+            committed
+        });
+        if let Err(e) = &committed {
+            tracing::warn!(error = %e, requests = batch.len(), "a commit failed");
+        } else {
+            on_commit(&woken);
+        }
+        let told = committed.is_ok();
+        for request in batch {
+            request.answer(committed.clone());
+        }
+        if let Some(db) = kept.as_mut().filter(|_| told && !woken.is_empty()) {
+            db.tell(&woken);
+        }
+    }
+}
+
+/// What waits; `None` when nothing will come any more.
+fn gather(requests: &Mutex<Requests>, most: usize) -> Option<Vec<Box<dyn Request>>> {
+    let requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut batch = vec![requests.recv().ok()?];
+    batch.extend(requests.try_iter().take(most - 1));
+    Some(batch)
+}
+
+fn commit(
+    db: &mut dyn Db,
+    batch: &mut [Box<dyn Request>],
+    woken: &mut BTreeSet<String>,
+) -> Result<(), Error> {
+    match run_all(db, batch, woken) {
+        Ok(true) => db.execute("commit", &[]).map(drop),
+        // A request that was alone is taken back with its transaction.
+        Ok(false) => db.execute("rollback", &[]).map(drop),
+        Err(e) => {
+            // The connection may be gone, or SQLite have rolled back by itself.
+            let _ = db.execute("rollback", &[]);
+            Err(e)
+        }
+    }
+}
+
+/// Runs the requests; says whether there is something to commit.
+fn run_all(
+    db: &mut dyn Db,
+    batch: &mut [Box<dyn Request>],
+    woken: &mut BTreeSet<String>,
+) -> Result<bool, Error> {
+    let now = db.now_ms()?;
+    let alone = batch.len() == 1;
+    for request in batch {
+        if !alone {
+            db.execute("savepoint request", &[])?;
+        }
+        let mut tx = Tx { db: &mut *db, now, woken: BTreeSet::new() };
+        match request.run(&mut tx) {
+            Ok(()) => woken.append(&mut tx.woken),
+            Err(Error::Unavailable(reason)) => return Err(Error::Unavailable(reason)),
+            Err(_) if alone => return Ok(false),
+            // This request is taken back, and the others stay.
+            Err(_) => drop(db.execute("rollback to request", &[])?),
+        }
+        if !alone {
+            db.execute("release request", &[])?;
+        }
+    }
+    Ok(true)
+}

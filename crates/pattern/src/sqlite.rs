@@ -1,0 +1,168 @@
+//! The embedded database: SQLite in WAL with `synchronous=FULL`, one writer with group commit, readers beside.
+
+use crate::sql::{
+    Access, Batches, Connect, Db, Param, Readers, SCHEMA, SCHEMA_VERSION, Signals, SqlStore, Tables,
+};
+use crate::store::Value;
+use crate::{Error, Machine};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter, types::ValueRef};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The earliest SQLite that does not lose commits when two connections write (the WAL-reset bug,
+/// sqlite.org/wal.html).
+const VERSION_MIN: i32 = 3_051_003;
+/// How long a commit waits for another process's.
+const BUSY: Duration = Duration::from_secs(2);
+/// One writer, as the file has one write lock; what gathers while it commits is committed together.
+const BATCHES: Batches = Batches { writers: 1, most: 512 };
+
+/// Opens the store in `file`, or makes it.
+///
+/// # Errors
+/// [`Error::Open`] when the file can't be opened, is on a network file system, was made by another version,
+/// or when this SQLite is too old.
+pub fn open(file: &Path, machines: &'static [Machine], tables: Tables) -> Result<SqlStore, Error> {
+    let version = rusqlite::version_number();
+    if version < VERSION_MIN {
+        return Err(Error::Open(format!(
+            "SQLite {version} can lose commits: {VERSION_MIN} or later is needed"
+        )));
+    }
+    let opening = |e: String| Error::Open(format!("open the store `{}`: {e}", file.display()));
+    refuse_network_file_system(file).map_err(opening)?;
+    make_private(file).map_err(|e| opening(e.to_string()))?;
+    let mut connection =
+        connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| opening(e.to_string()))?;
+    migrate(&mut connection, tables).map_err(|e| opening(e.to_string()))?;
+    let connecting = |flags: OpenFlags| -> Connect {
+        let file = file.to_owned();
+        Arc::new(move || Ok(Box::new(Sqlite(connect(&file, flags).map_err(error)?))))
+    };
+    let readers = Readers::new(connecting(OpenFlags::SQLITE_OPEN_READ_ONLY));
+    let connect = connecting(OpenFlags::SQLITE_OPEN_READ_WRITE);
+    SqlStore::new(connect, readers, Signals::default(), machines, (BATCHES, None))
+        .map_err(|e| opening(e.to_string()))
+}
+
+fn connect(file: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // A savepoint journals the pages that it may have to take back: in memory, not in a file.
+    connection.pragma_update(None, "temp_store", "memory")?;
+    // Plans don't depend on what is bound: else statements are compiled again for new values.
+    connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection, tables: Tables) -> Result<(), Error> {
+    let version_of = |connection: &Connection| -> Result<i64, Error> {
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(error)
+    };
+    if version_of(connection)? == SCHEMA_VERSION {
+        // Without a write: another process may stand still with the lock, and we can serve reads meanwhile.
+        return Ok(());
+    }
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(error)?;
+    let version = version_of(&transaction)?;
+    match version {
+        0 => {
+            for sql in [SCHEMA, tables.all, tables.sqlite] {
+                transaction.execute_batch(sql).map_err(error)?;
+            }
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(error)?;
+            transaction.commit().map_err(error)
+        }
+        SCHEMA_VERSION => Ok(()),
+        other => Err(Error::Open(format!("it has version {other}, and this program knows {SCHEMA_VERSION}"))),
+    }
+}
+
+/// Locks don't hold there, and SQLite's WAL needs shared memory.
+fn refuse_network_file_system(file: &Path) -> Result<(), String> {
+    const NETWORK: [(u64, &str); 4] =
+        [(0x6969, "NFS"), (0x517b, "SMB"), (0xff53_4d42, "CIFS"), (0xfe53_4d42, "SMB2")];
+    let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(info) = rustix::fs::statfs(folder) else { return Ok(()) };
+    match NETWORK.iter().find(|(magic, _)| *magic == info.f_type as u64 & 0xffff_ffff) {
+        Some((_, name)) => {
+            Err(format!("it is on {name}, a network file system: choose a folder on a local disk"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The file is its owner's alone; SQLite gives its WAL the same mode.
+fn make_private(file: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file).map(drop)
+}
+
+struct Sqlite(Connection);
+
+impl Db for Sqlite {
+    fn query(&mut self, sql: &str, values: &[Param<'_>]) -> Result<Vec<Vec<Value>>, Error> {
+        let mut statement = self.0.prepare_cached(sql).map_err(error)?;
+        let columns = statement.column_count();
+        let rows = statement
+            .query_map(params_from_iter(values), |row| (0..columns).map(|n| row.get(n)).collect())
+            .map_err(error)?;
+        rows.collect::<rusqlite::Result<_>>().map_err(error)
+    }
+
+    fn execute(&mut self, sql: &str, values: &[Param<'_>]) -> Result<usize, Error> {
+        self.0.prepare_cached(sql).map_err(error)?.execute(params_from_iter(values)).map_err(error)
+    }
+
+    fn begin(&mut self, access: Access) -> Result<(), Error> {
+        let sql = if access == Access::Write { "begin immediate" } else { "begin" };
+        self.execute(sql, &[]).map(drop)
+    }
+
+    /// This machine's clock, which all processes of one store share.
+    fn now_ms(&mut self) -> Result<i64, Error> {
+        let rows = self.query("select cast(unixepoch('subsec') * 1000 as integer)", &[])?;
+        Ok(rows.first().map_or(0, |row| row[0].int()))
+    }
+}
+
+fn error(e: rusqlite::Error) -> Error {
+    match e.sqlite_error_code() {
+        Some(code) if is_transient(code) => Error::Unavailable(e.to_string()),
+        _ => Error::Refused(e.to_string()),
+    }
+}
+
+/// What another attempt may mend: a lock that is held, a full disk, an I/O error, no memory.
+fn is_transient(code: ErrorCode) -> bool {
+    use ErrorCode::{CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, SystemIoFailure};
+    matches!(code, DatabaseBusy | DatabaseLocked | DiskFull | SystemIoFailure | OutOfMemory | CannotOpen)
+}
+
+impl rusqlite::ToSql for Param<'_> {
+    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
+        use rusqlite::types::ToSqlOutput::Borrowed;
+        Ok(match self {
+            Param::Null => Borrowed(ValueRef::Null),
+            Param::Int(n) => Borrowed(ValueRef::Integer(*n)),
+            Param::Text(text) => Borrowed(ValueRef::Text(text.as_bytes())),
+        })
+    }
+}
+
+impl rusqlite::types::FromSql for Value {
+    fn column_result(value: ValueRef<'_>) -> rusqlite::types::FromSqlResult<Value> {
+        Ok(match value {
+            ValueRef::Null => Value::Null,
+            ValueRef::Integer(n) => Value::Int(n),
+            ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+            ValueRef::Real(_) | ValueRef::Blob(_) => return Err(rusqlite::types::FromSqlError::InvalidType),
+        })
+    }
+}
