@@ -13,7 +13,7 @@ thread_local! {
 }
 
 /// Spare pieces of memory that a thread keeps, and the largest of them.
-const SPARE_MAX: usize = 4;
+const SPARE_MAX: usize = 8;
 const SPARE_BYTES_MAX: usize = 4 << 20;
 
 /// A cache line, in bytes.

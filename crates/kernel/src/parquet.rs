@@ -228,7 +228,10 @@ fn footer(object: &dyn ReadAt, size: u64) -> Result<Result<ParquetMetaData, Stri
             let place = u64::try_from(offset).ok().zip(u64::try_from(column.compressed_size()).ok());
             place.and_then(|(at, len)| at.checked_add(len)).is_some_and(|end| end <= size)
         };
-        match metadata.row_groups().iter().flat_map(RowGroupMetaData::columns).all(inside) {
+        let columns = || metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+        // Each in the file is not enough: together they can't have more bytes than it has.
+        let total: i128 = columns().map(|column| i128::from(column.compressed_size())).sum();
+        match columns().all(inside) && total <= i128::from(size) {
             true => Ok(metadata),
             false => Err("it names places that are not in the file".into()),
         }

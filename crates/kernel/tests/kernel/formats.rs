@@ -338,6 +338,17 @@ fn a_text_column_of_parquet_is_searched_row_by_row() {
     assert_eq!(missing.scanned.coverage.skipped[0].reason, Reason::Undecodable);
 }
 
+/// Its footer, which the fuzzer broke, gives columns that overlap.
+#[cfg(feature = "parquet")]
+#[test]
+fn columns_of_parquet_that_overlap_are_refused() {
+    let file = include_bytes!("../corpus/overlapping.parquet");
+    let (kind, found) = scan_as("a", file, &search("needle[0-9]", &[Layer::Body]));
+    let coverage = &found.scanned.coverage;
+    assert_eq!((kind.format, coverage.skipped[0].reason), (Format::Parquet, Reason::Undecodable));
+    assert_eq!(coverage.read + coverage.skipped_bytes(), file.len() as u64);
+}
+
 #[test]
 fn json_that_is_nested_without_end_is_searched_as_it_stands() {
     let deep = format!("{{\"text\":\"needle\",\"a\":{}{}}}\n", "[".repeat(200_000), "]".repeat(200_000));

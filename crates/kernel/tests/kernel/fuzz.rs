@@ -169,7 +169,9 @@ fn whatever_the_bytes_are() {
         let checked =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&file, &searches, &mut random)));
         if let Err(panic) = checked {
-            eprintln!("DRAGNET_FUZZ_SEED={seed} shows it again");
+            let saved = std::env::temp_dir().join(format!("dragnet-fuzz-{seed}"));
+            std::fs::write(&saved, &file).unwrap();
+            eprintln!("DRAGNET_FUZZ_SEED={seed} shows it again; the file is `{}`", saved.display());
             std::panic::resume_unwind(panic);
         }
         seed += 1;
