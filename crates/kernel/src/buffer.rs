@@ -87,10 +87,27 @@ impl Buffer {
     }
 }
 
+impl Buffer {
+    /// A buffer that never has much more than `most` bytes: it leaves the larger spare pieces to others.
+    pub(crate) fn at_most(most: usize) -> Buffer {
+        Buffer::spare(|bytes| bytes.len() <= most)
+    }
+
+    /// The largest spare piece that `suits`.
+    fn spare(suits: impl Fn(&Vec<u8>) -> bool) -> Buffer {
+        let take = |spare: &RefCell<Vec<Vec<u8>>>| {
+            let mut spare = spare.borrow_mut();
+            let largest = (0..spare.len()).filter(|n| suits(&spare[*n])).max_by_key(|n| spare[*n].len())?;
+            Some(spare.swap_remove(largest))
+        };
+        let bytes = SPARE.try_with(take).ok().flatten().unwrap_or_default();
+        Buffer { bytes, from: 0, len: 0 }
+    }
+}
+
 impl Default for Buffer {
     fn default() -> Buffer {
-        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop());
-        Buffer { bytes: spare.ok().flatten().unwrap_or_default(), from: 0, len: 0 }
+        Buffer::spare(|_| true)
     }
 }
 

@@ -79,7 +79,14 @@ const CHUNK_BYTES: usize = READ_BYTES / 32;
 
 impl<'a> Window<'a> {
     pub(crate) fn new(object: &'a dyn ReadAt, size: u64, offset: u64) -> Window<'a> {
-        Window { object, size, buf: Buffer::default(), base: offset, start: 0, chunk: CHUNK_BYTES }
+        Window {
+            object,
+            size,
+            buf: Buffer::at_most(2 * READ_BYTES),
+            base: offset,
+            start: 0,
+            chunk: CHUNK_BYTES,
+        }
     }
 
     /// The stored offset of the next byte.
