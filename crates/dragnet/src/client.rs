@@ -1,19 +1,23 @@
 //! The client of the HTTP API: what a program of any language would do, in Rust.
 //!
 //! A submission carries an idempotency key and is repeated with it until it is answered, so that a lost
-//! connection makes no second job.
+//! connection makes no second job. Of several services of one store the next is asked when one does not answer.
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value as Json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How often a request is repeated when nobody answers or the service is not available.
+/// How often each service is asked when nobody answers or it is not available.
 const TRIES: u32 = 8;
 
 /// A service that is talked to.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    url: String,
+    urls: Vec<String>,
+    /// Which of them is asked.
+    current: Arc<AtomicUsize>,
     agent: ureq::Agent,
 }
 
@@ -33,36 +37,42 @@ struct Answer {
 }
 
 impl Client {
-    pub(crate) fn new(url: &str) -> Result<Client> {
-        let url = url.trim_end_matches('/').to_owned();
-        if url.starts_with("https:") {
-            bail!(
-                "`{url}`: this build's client speaks no TLS: use `http:`, through a tunnel where the network is not yours"
-            );
-        }
-        if !url.starts_with("http://") {
-            bail!("`{url}` is no URL of a service: use one like http://127.0.0.1:7070");
+    /// A client of the services at `urls`, which commas part.
+    pub(crate) fn new(urls: &str) -> Result<Client> {
+        let urls: Vec<String> =
+            urls.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
+        for url in &urls {
+            if url.starts_with("https:") {
+                bail!(
+                    "`{url}`: this build's client speaks no TLS: use `http:`, through a tunnel where the network is not yours"
+                );
+            }
+            if !url.starts_with("http://") {
+                bail!("`{url}` is no URL of a service: use one like http://127.0.0.1:7070");
+            }
         }
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(60)))
             .max_idle_connections_per_host(1)
             .build();
-        Ok(Client { url, agent: config.into() })
+        Ok(Client { urls, current: Arc::default(), agent: config.into() })
     }
 
-    /// Whether the service is on this machine, so that it sees the same files.
+    /// Whether the services are on this machine, so that they see the same files.
     pub(crate) fn is_local(&self) -> bool {
-        let host = self.url.trim_start_matches("http://").split('/').next().unwrap_or_default();
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        name == "localhost" || name == "[::1]" || name.starts_with("127.")
+        self.urls.iter().all(|url| {
+            let host = url.trim_start_matches("http://").split('/').next().unwrap_or_default();
+            let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+            name == "localhost" || name == "[::1]" || name.starts_with("127.")
+        })
     }
 
     pub(crate) fn submit(&self, spec: &Json) -> Result<Json> {
         let key = format!("\"{}\"", uuid::Uuid::new_v4());
         let body = spec.to_string();
-        let answer = self.repeat(|| {
-            let request = self.agent.post(format!("{}/v1/jobs", self.url));
+        let answer = self.repeat(|url| {
+            let request = self.agent.post(format!("{url}/v1/jobs"));
             request.header("Content-Type", "application/json").header("Idempotency-Key", &key).send(&body)
         })?;
         json_of(answer)
@@ -77,7 +87,7 @@ impl Client {
     }
 
     pub(crate) fn wish(&self, id: &str, verb: &str) -> Result<Json> {
-        json_of(self.repeat(|| self.agent.post(format!("{}/v1/jobs/{id}:{verb}", self.url)).send_empty())?)
+        json_of(self.repeat(|url| self.agent.post(format!("{url}/v1/jobs/{id}:{verb}")).send_empty())?)
     }
 
     pub(crate) fn hits(&self, path: &str) -> Result<HitPage> {
@@ -91,19 +101,22 @@ impl Client {
     }
 
     fn answer(&self, path: &str) -> Result<Answer> {
-        self.repeat(|| self.agent.get(format!("{}{path}", self.url)).call())
+        self.repeat(|url| self.agent.get(format!("{url}{path}")).call())
     }
 
     /// Every request of ours may be repeated: reads, wishes, and submissions by their key.
     fn repeat(
         &self,
-        call: impl Fn() -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+        call: impl Fn(&str) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<Answer> {
+        let tries_max = TRIES * self.urls.len() as u32;
         let mut tries = 0;
         loop {
             tries += 1;
-            let wait = match call() {
-                Ok(response) if response.status() == 503 && tries < TRIES => {
+            let current = self.current.load(Ordering::Relaxed) % self.urls.len();
+            let url = &self.urls[current];
+            let wait = match call(url) {
+                Ok(response) if response.status() == 503 && tries < tries_max => {
                     let after =
                         response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok());
                     Duration::from_secs(after.unwrap_or(1))
@@ -113,23 +126,29 @@ impl Client {
                     let status = response.status().as_u16();
                     match response.body_mut().with_config().limit(u64::MAX).read_to_string() {
                         Ok(body) => return Ok(Answer { status, link, body }),
-                        Err(e) if tries >= TRIES => {
-                            return Err(anyhow!(e))
-                                .with_context(|| format!("read the answer of {}", self.url));
+                        Err(e) if tries >= tries_max => {
+                            return Err(anyhow!(e)).with_context(|| format!("read the answer of {url}"));
                         }
                         Err(_) => Duration::from_millis(100),
                     }
                 }
-                Err(e) if tries >= TRIES => {
+                Err(e) if tries >= tries_max => {
                     return Err(anyhow!(e)).with_context(|| {
-                        format!("reach the service at {}: is it running (`dragnet serve`)?", self.url)
+                        format!(
+                            "reach the service at {}: is it running (`dragnet serve`)?",
+                            self.urls.join(", ")
+                        )
                     });
                 }
                 Err(_) => {
                     dragnet_pattern::full_jitter((Duration::from_millis(100), Duration::from_secs(2)), tries)
                 }
             };
-            std::thread::sleep(wait);
+            self.current.store(current + 1, Ordering::Relaxed);
+            // The next service is asked at once; after a round of all of them the client waits.
+            if tries as usize % self.urls.len() == 0 {
+                std::thread::sleep(wait);
+            }
         }
     }
 }

@@ -92,7 +92,8 @@ impl Command {
 /// Which service a client command talks to.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Target {
-    /// The service [default: $DRAGNET_SERVER, else the state folder is read in this process]
+    /// The service, or several of one store with commas between them [default: $DRAGNET_SERVER, else the state
+    /// folder is read in this process]
     #[arg(long, value_name = "URL")]
     server: Option<String>,
     /// The state folder that is read where no service is named [default: $DRAGNET_STATE, else

@@ -77,7 +77,10 @@ impl Sandbox {
     }
 
     pub(crate) fn serve_with(&self, arguments: &[&str], crash: Option<&str>) -> Service {
-        let mut command = self.dragnet(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut command = self.dragnet(&["serve"]);
+        if !arguments.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         if let Some(store) = &self.store {
             command.args(["--store", store]);
         }

@@ -4,6 +4,7 @@ use crate::harness::{Sandbox, Service, spec, undisturbed, until};
 use rustix::process::Signal;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const ROLES: [&str; 6] = ["api", "launch", "monitor", "billing", "shutdown", "local"];
 
@@ -101,4 +102,50 @@ fn connections_that_are_cut_cost_no_job() {
         assert_eq!(service.result(&id), expected);
     }
     assert_eq!(sandbox.count("select count(*) from work"), 10);
+}
+
+#[test]
+fn a_rolling_restart_loses_no_request_and_no_job() {
+    let Some(sandbox) = Sandbox::on_postgres() else { return };
+    let data = sandbox.corpus().display().to_string();
+    let listens: Vec<String> = (0..2).map(|_| format!("127.0.0.1:{}", free_port())).collect();
+    let listen = |n: usize| sandbox.serve_with(&["--listen", &listens[n]], None);
+    let mut services = vec![listen(0), listen(1)];
+    let servers = listens.iter().map(|listen| format!("http://{listen}")).collect::<Vec<_>>().join(",");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut jobs = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        let found =
+                            sandbox.run(&["search", "--server", &servers, "--json", "needle-[0-9]+", &data]);
+                        let said = String::from_utf8_lossy(&found.stderr);
+                        assert_eq!(found.status.code(), Some(0), "{said}");
+                        jobs += 1;
+                    }
+                    jobs
+                })
+            })
+            .collect();
+        for n in [0, 1, 0, 1] {
+            let before = sandbox.count("select count(*) from work where status = 'completed'");
+            let mut old = services.remove(0);
+            old.signal(Signal::TERM);
+            old.wait();
+            services.push(listen(n));
+            until("another job", || {
+                sandbox.count("select count(*) from work where status = 'completed'") > before + 1
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+        let jobs: i64 = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        assert_eq!(sandbox.count("select count(*) from work"), jobs, "no request was lost or taken twice");
+        assert_eq!(sandbox.count("select count(*) from work where status <> 'completed'"), 0);
+    });
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
