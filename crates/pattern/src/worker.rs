@@ -214,6 +214,11 @@ enum Held {
 /// Steps at once of a controller that only watches other processes.
 const WATCHED_AT_ONCE: usize = 4096;
 
+/// How soon a store that failed is asked again, however seldom it is polled.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long a worker leaves alone what others have locked.
+const CONTENDED: Duration = Duration::from_millis(20);
+
 async fn drive(worker: Arc<Worker>, controller: Arc<dyn Controller>, mut stop: watch::Receiver<bool>) {
     let can_crash = controller.can_crash();
     // A step that only watches other processes may be long, and must not keep others from theirs.
@@ -231,7 +236,7 @@ async fn drive(worker: Arc<Worker>, controller: Arc<dyn Controller>, mut stop: w
             Ok(None) => worker.policy.poll,
             Err(e) => {
                 tracing::warn!(controller = controller.name(), error = %e, "could not look at the queue");
-                worker.policy.poll
+                worker.policy.poll.min(RETRY)
             }
         };
         if !wait.is_zero() {
@@ -249,12 +254,16 @@ async fn drive(worker: Arc<Worker>, controller: Arc<dyn Controller>, mut stop: w
             Ok(claims) => claims,
             Err(e) => {
                 tracing::warn!(controller = controller.name(), error = %e, "could not claim");
-                if rest(worker.policy.poll, &mut stop).await {
+                if rest(worker.policy.poll.min(RETRY), &mut stop).await {
                     break;
                 }
                 continue;
             }
         };
+        // What is due is in another process's hands just now: to ask again at once would only burden the store.
+        if claims.is_empty() && rest(CONTENDED.min(worker.policy.poll), &mut stop).await {
+            break;
+        }
         // All of them are renewed from now on, also while they wait for their turn.
         worker.hand().extend(claims.iter().map(|claim| claim.fence.clone()));
         for claim in claims {
