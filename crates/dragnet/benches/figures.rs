@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench -p dragnet -- tiny                 # a tiny job, from post to finished
 //! cargo bench -p dragnet -- submissions          # durable submissions against a bare group-commit loop
+//! cargo bench -p dragnet --features postgres -- postgres URL   # the same on PostgreSQL, in schemas that it makes
 //! cargo bench -p dragnet -- recovery             # from kill -9 and restart to going on
 //! cargo bench -p dragnet -- memory               # the service with 10,000 jobs, a mapper over a corpus
 //! cargo bench -p dragnet -- throughput CORPUS    # a job against the bare mapper on the same shards
@@ -30,10 +31,14 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["tiny"] => tiny(),
         ["submissions"] => submissions(),
+        #[cfg(feature = "postgres")]
+        ["postgres", url] => postgres_submissions(url),
         ["recovery"] => recovery(),
         ["memory", corpus @ ..] => memory(corpus.first().map(Path::new)),
         ["throughput", corpus] => throughput(Path::new(corpus)),
-        _ => println!("name a figure: tiny, submissions, recovery, memory or throughput CORPUS"),
+        _ => {
+            println!("name a figure: tiny, submissions, postgres URL, recovery, memory or throughput CORPUS")
+        }
     }
 }
 
@@ -165,7 +170,8 @@ fn submissions() {
         let folder = tempfile::tempdir().unwrap();
         sync.push(fdatasync_rate(folder.path()) as f64);
         bare.push(bare_submissions(&folder.path().join("bare.db")));
-        let (rate, p99) = our_submissions(&folder.path().join("ours.db"));
+        let file = folder.path().join("ours.db");
+        let (rate, p99) = our_submissions(Arc::new(sqlite::open(&file, MACHINES, TABLES).unwrap()));
         ours.push(rate);
         worst.push(p99);
     }
@@ -180,8 +186,7 @@ fn submissions() {
     println!("over HTTP, {CLIENTS} clients: {:.0}/s", http_submissions(&folder.path().join("state")));
 }
 
-fn our_submissions(file: &Path) -> (f64, f64) {
-    let store: Arc<dyn Store> = Arc::new(sqlite::open(file, MACHINES, TABLES).unwrap());
+fn our_submissions(store: Arc<dyn Store>) -> (f64, f64) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         store.add_group("launch", topic::LAUNCH, true).await.unwrap();
@@ -209,12 +214,20 @@ fn our_submissions(file: &Path) -> (f64, f64) {
     })
 }
 
+/// A request, and who waits for its commit.
+type Asked = (Accept, tokio::sync::oneshot::Sender<()>);
+
 /// The same rows by the plainest loop there is: one connection, what has gathered in one transaction.
 fn bare_submissions(file: &Path) -> f64 {
     drop(sqlite::open(file, MACHINES, TABLES).unwrap());
-    let (queue, requests) = mpsc::channel::<(Accept, tokio::sync::oneshot::Sender<()>)>();
     let path = file.to_owned();
-    let writer = std::thread::spawn(move || bare_writer(&path, &requests));
+    asked_of(move |requests| bare_writer(&path, &requests))
+}
+
+/// How many requests of all clients a writer answers in a second.
+fn asked_of(write: impl FnOnce(mpsc::Receiver<Asked>) + Send + 'static) -> f64 {
+    let (queue, requests) = mpsc::channel::<Asked>();
+    let writer = std::thread::spawn(move || write(requests));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let n = runtime.block_on(async {
         let (next, until) = (Arc::new(AtomicU64::new(0)), Instant::now() + Duration::from_secs(SECONDS));
@@ -244,7 +257,7 @@ fn bare_submissions(file: &Path) -> f64 {
     n as f64 / SECONDS as f64
 }
 
-fn bare_writer(file: &Path, requests: &mpsc::Receiver<(Accept, tokio::sync::oneshot::Sender<()>)>) {
+fn bare_writer(file: &Path, requests: &mpsc::Receiver<Asked>) {
     let mut db = rusqlite::Connection::open(file).unwrap();
     db.execute_batch("pragma journal_mode = wal; pragma synchronous = full").unwrap();
     while let Ok(first) = requests.recv() {
@@ -286,6 +299,77 @@ fn bare_writer(file: &Path, requests: &mpsc::Receiver<(Accept, tokio::sync::ones
             let _ = done.send(());
         }
     }
+}
+
+#[cfg(feature = "postgres")]
+fn postgres_submissions(url: &str) {
+    let (mut ours, mut bare, mut worst) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let schema = || {
+            let schema = format!("bench{}", uuid::Uuid::new_v4().simple());
+            let made = Command::new("psql").args([url, "-qc", &format!("create schema {schema}")]).status();
+            assert!(made.unwrap().success());
+            let mark = if url.contains('?') { '&' } else { '?' };
+            format!("{url}{mark}options=-csearch_path%3D{schema}")
+        };
+        let open = |url: &str| dragnet_pattern::postgres::open(url, MACHINES, TABLES).unwrap();
+        let there = schema();
+        drop(open(&there));
+        bare.push(asked_of(move |requests| bare_postgres_writer(&there, &requests)));
+        let (rate, p99) = our_submissions(Arc::new(open(&schema())));
+        ours.push(rate);
+        worst.push(p99);
+    }
+    let (ours, bare) = (median(ours), median(bare));
+    println!(
+        "durable submissions on PostgreSQL, {CLIENTS} clients: {ours:.0}/s (p99 {:.1} ms), bare batched writer {bare:.0}/s, ratio {:.2}",
+        median(worst),
+        ours / bare
+    );
+}
+
+/// A statement a table for all that has gathered, in one transaction.
+#[cfg(feature = "postgres")]
+fn bare_postgres_writer(url: &str, requests: &mpsc::Receiver<Asked>) {
+    const TABLES: [&str; 6] = [
+        "insert into work (id, tenant, kind, spec, stage, status, created_ms, events) \
+         select id, 'default', 'grep', spec, 'launch', 'accepted', 1, 1 from unnest($1::text[], $2::text[], $3::text[]) as t (id, spec, key)",
+        "insert into idempotency_key (tenant, scope, key, fingerprint, work_id, created_ms) \
+         select 'default', 'POST /v1/jobs', key, repeat('f', 64), id, 1 from unnest($1::text[], $2::text[], $3::text[]) as t (id, spec, key)",
+        "with t as (select * from unnest($1::text[], $2::text[], $3::text[]) as t (id, spec, key)), \
+         m as (insert into message (topic, work_id, created_ms) select 'launch', id, 1 from t returning id, work_id) \
+         insert into delivery (group_name, message_id, work_id, due_ms) select 'launch', id, work_id, 1 from m",
+        "insert into controller (work_id, name, step, due_ms) \
+         select id, 'launch', 'waiting', 1 from unnest($1::text[], $2::text[], $3::text[]) as t (id, spec, key)",
+        "insert into event (work_id, seq, at_ms, kind, data) \
+         select id, 1, 1, 'accepted', '{}' from unnest($1::text[], $2::text[], $3::text[]) as t (id, spec, key)",
+        "commit",
+    ];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let mut statements = Vec::new();
+        for sql in TABLES {
+            statements.push(client.prepare(sql).await.unwrap());
+        }
+        while let Ok(first) = requests.recv() {
+            let batch: Vec<_> = std::iter::once(first).chain(requests.try_iter()).collect();
+            let ids: Vec<String> = batch.iter().map(|_| uuid::Uuid::now_v7().to_string()).collect();
+            let specs: Vec<String> = batch.iter().map(|(accept, _)| accept.spec.to_string()).collect();
+            let keys: Vec<&str> =
+                batch.iter().map(|(accept, _)| &*accept.key.as_ref().unwrap().key).collect();
+            client.batch_execute("begin").await.unwrap();
+            let (commit, inserts) = statements.split_last().unwrap();
+            for insert in inserts {
+                client.execute(insert, &[&ids, &specs, &keys]).await.unwrap();
+            }
+            client.execute(commit, &[]).await.unwrap();
+            for (_, done) in batch {
+                let _ = done.send(());
+            }
+        }
+    });
 }
 
 /// Through `serve`, whose controllers are at work on what came before: the dataset does not exist, so each
