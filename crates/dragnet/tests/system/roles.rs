@@ -1,4 +1,4 @@
-//! Every role a process of its own on one PostgreSQL, and any of them killed, paused or told by notices alone.
+//! Every role a process of its own on one PostgreSQL, and any of them killed, restarted, cut off or told by notices alone.
 
 use crate::harness::{Sandbox, Service, spec, undisturbed, until};
 use rustix::process::Signal;
@@ -35,31 +35,6 @@ fn a_job_survives_the_death_of_any_role() {
     }
     assert_eq!(sandbox.count("select count(*) from ledger"), 18 * 3);
     assert_eq!(sandbox.count("select count(*) from event where kind = 'monitor.sealed'"), 18);
-}
-
-#[test]
-fn a_paused_process_that_wakes_up_is_fenced() {
-    let Some(sandbox) = Sandbox::on_postgres() else { return };
-    let files = Sandbox::new();
-    let spec = spec(&files.corpus());
-    let expected = undisturbed(&spec);
-    let lease = ["--lease-s", "1"];
-    let first = sandbox.serve_with(&lease, None);
-    let ids: Vec<String> = (0..10).map(|_| first.submit(&spec)).collect();
-    until("a claim", || sandbox.count("select count(*) from controller where step = 'running'") > 0);
-    first.signal(Signal::STOP);
-    let second = sandbox.serve_with(&lease, None);
-    for id in &ids {
-        assert_eq!(second.result(id), expected);
-    }
-    first.signal(Signal::CONT);
-    let id = first.submit(&spec);
-    assert_eq!(first.result(&id), expected, "it works again");
-    for id in &ids {
-        assert_eq!(second.result(id), expected, "and has changed nothing");
-    }
-    assert_eq!(sandbox.count("select count(*) from ledger"), 11 * 3);
-    assert_eq!(sandbox.count("select count(*) from event where kind = 'monitor.sealed'"), 11);
 }
 
 /// Without polling and sweeping nothing but notices moves a work from one process to the next.
