@@ -146,7 +146,7 @@ impl Client {
             };
             self.current.store(current + 1, Ordering::Relaxed);
             // The next service is asked at once; after a round of all of them the client waits.
-            if tries as usize % self.urls.len() == 0 {
+            if (tries as usize).is_multiple_of(self.urls.len()) {
                 std::thread::sleep(wait);
             }
         }

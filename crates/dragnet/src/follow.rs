@@ -131,9 +131,10 @@ fn summarise(client: &Client, job: &Json, took: Duration) {
     eprintln!("hits      {} in {} records", HumanCount(number("hits")), HumanCount(number("records")));
     let (objects, shards) = (launched["objects"].as_u64().unwrap_or(0), number("shards_done"));
     eprintln!(
-        "read      {} of {} objects in {shards} shards, {:.2} s",
+        "read      {} of {} objects in {shards} {}, {:.2} s",
         HumanBytes(number("bytes_done")),
         HumanCount(objects),
+        if shards == 1 { "shard" } else { "shards" },
         took.as_secs_f64()
     );
     if let Ok(report) = client.get(&format!("/v1/jobs/{id}/coverage")) {
