@@ -31,8 +31,8 @@ pub(crate) struct ServiceArgs {
     /// The Status DB: `sqlite:FILE` or `postgres://USER@HOST/DB` [default: dragnet.db in the state folder]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Where jobs write parts, records and manifests: a folder or `file:` URI [default: output in the
-    /// state folder]
+    /// Where jobs write parts, records and manifests: a folder, or a URI such as `s3://BUCKET/PREFIX` or
+    /// `hdfs://HOST:PORT/PATH` [default: output in the state folder]
     #[arg(long, value_name = "URI")]
     output: Option<String>,
     /// Mappers that run at once [default: one for each core]
@@ -263,6 +263,7 @@ fn output_uri(output: Option<&str>, state: &Path) -> Result<String> {
     };
     match output {
         None => uri_of(&state.join("output")),
+        Some(text) if dragnet_run::is_remote(text) => Ok(text.trim_end_matches('/').to_owned()),
         Some(text) if uri::scheme(text).is_some() => uri_of(&uri::to_path(text)?),
         Some(path) => uri_of(Path::new(path)),
     }

@@ -110,6 +110,9 @@ pub fn failed(e: dragnet_run::Error) -> Failure {
             reason: e.to_string(),
             after: Duration::from_secs(1),
         },
+        dragnet_run::Error::Away { host, reason } => {
+            Failure::Down { dependency: host, reason, after: Duration::from_secs(1) }
+        }
         other => Failure::Failed(other.to_string()),
     }
 }

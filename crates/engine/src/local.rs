@@ -77,7 +77,7 @@ impl Engine for Local {
         let row = rows.into_iter().find(|row| row.controller == NAME);
         // A parked row runs nothing, and a stopped round has nothing left to run.
         let parked = row.as_ref().is_some_and(|row| row.step == Step::Parked);
-        let stopped = parked && round.output.path(&round.stop_mark()).exists();
+        let stopped = parked && round.output.exists(&round.stop_mark())?;
         let report: Report = row.and_then(|row| serde_json::from_value(row.metrics).ok()).unwrap_or_default();
         let this = report.round == round.number;
         Ok(Observed {
@@ -256,7 +256,7 @@ impl Driver {
     }
 
     fn is_stopped(&self, round: &Round) -> Result<bool, dragnet_run::Error> {
-        Ok(round.output.is_closed()? || round.output.path(&round.stop_mark()).exists())
+        Ok(round.output.is_closed()? || round.output.exists(&round.stop_mark())?)
     }
 }
 
@@ -305,6 +305,7 @@ async fn run_task(
                 let source = std::io::Error::other(reason);
                 return Err(dragnet_run::Error::Output { action: "write", path, source });
             }
+            Ok(Outcome::Away { host, reason }) => return Err(dragnet_run::Error::Away { host, reason }),
             Ok(Outcome::Failed(note)) => {
                 tracing::warn!(
                     shard = task.shard,

@@ -8,7 +8,7 @@ use dragnet_pattern::{Statement, Store};
 use dragnet_run::{CommitRecord, Output, Sealed};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::BufRead;
 
 /// In which order hits are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,11 +246,7 @@ fn each_line(
         let Some(totals) = record.searches.first() else { return Ok(0) };
         let mut lines: Box<dyn BufRead> = match &totals.part {
             None => Box::new(totals.inline.as_bytes().get(from as usize..).unwrap_or_default()),
-            Some(part) => {
-                let mut file = std::fs::File::open(output.path(part))?;
-                file.seek(SeekFrom::Start(from))?;
-                Box::new(BufReader::with_capacity(256 << 10, file))
-            }
+            Some(part) => output.lines(part, from)?,
         };
         let (mut taken, mut line) = (0, String::new());
         loop {

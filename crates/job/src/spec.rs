@@ -11,6 +11,9 @@ pub struct JobSpec {
     pub patterns: Vec<Pattern>,
     /// What is searched.
     pub dataset: Vec<Source>,
+    /// How many of its objects are searched, spread evenly; all where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<usize>,
     /// The layers of a record that are searched; `body` where none is given.
     #[serde(default = "body")]
     pub layers: Vec<Layer>,
@@ -41,13 +44,15 @@ pub struct JobSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Source {
-    /// An absolute path, a `file:` URI, a folder, or a glob of paths.
+    /// An absolute path, a `file:` URI, a folder, a glob of paths; or an object on a server, a prefix that ends with `/`,
+    /// a glob of keys.
     Uri(String),
     /// A list of objects, a line each.
     Manifest {
         /// The list.
         manifest: String,
-        /// What its relative lines are relative to; else the list's own folder.
+        /// What its relative lines are relative to; else the list's own folder, or the root of the host or bucket that
+        /// it lies in.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         base: Option<String>,
     },
@@ -147,7 +152,7 @@ impl JobSpec {
         }
         for (n, source) in self.dataset.iter().enumerate() {
             let (Source::Uri(uri) | Source::Manifest { manifest: uri, .. }) = source;
-            if let Err(e) = crate::dataset::path_of(uri) {
+            if let Err(e) = crate::dataset::check(uri) {
                 return invalid(format!("/dataset/{n}"), e.to_string());
             }
         }
@@ -169,6 +174,9 @@ impl JobSpec {
                     format!("`{name}` is 0: leave it out for no limit"),
                 );
             }
+        }
+        if self.sample == Some(0) {
+            return invalid("/sample", "`sample` is 0: leave it out for all objects");
         }
         if self.shard_bytes == Some(0) {
             return invalid("/shard_bytes", "`shard_bytes` is 0: leave it out for 64 MiB");

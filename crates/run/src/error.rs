@@ -33,6 +33,14 @@ pub enum Error {
         /// More, for a person.
         detail: String,
     },
+    /// A server of objects is down or asks for patience; the job waits for it.
+    #[error("`{host}` does not serve now: {reason}")]
+    Away {
+        /// The server, bucket or cluster.
+        host: String,
+        /// What it said.
+        reason: String,
+    },
     /// The run is over: nothing more may be written.
     #[error("the run is closed")]
     Closed,
@@ -45,4 +53,13 @@ pub enum Error {
     /// A URI that this build can't read.
     #[error("{0}")]
     Uri(String),
+}
+
+impl From<dragnet_objects::Error> for Error {
+    fn from(e: dragnet_objects::Error) -> Error {
+        match e {
+            dragnet_objects::Error::Away { host, reason } => Error::Away { host, reason },
+            other => Error::Uri(other.to_string()),
+        }
+    }
 }

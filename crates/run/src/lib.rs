@@ -24,13 +24,13 @@ mod plan;
 mod record;
 mod seal;
 mod sweep;
-pub mod uri;
 
 pub use chain::{Anchored, Chain, Summary, follow};
+pub use dragnet_objects::{Put, is_remote, uri, version_of};
 pub use error::Error;
 pub use mapper::{Done, Mapper, Outcome};
-pub use object::{Opened, open, version_of};
-pub use output::{Output, Put};
+pub use object::{Opened, open};
+pub use output::{Lines, Output};
 pub use plan::{Object, Plan, Shard, Task};
 pub use record::{CommitRecord, FailureNote, INLINE_BYTES_MAX, ObjectCoverage, Totals};
 pub use seal::{Gap, Manifest, ObjectReport, Report, ReportTotals, Sealed};

@@ -3,12 +3,13 @@
 //! It can be run any number of times for the same task, beside itself and after the run's end: a record is
 //! put if absent and a closed run takes nothing.
 
-use crate::output::{Output, Part, Put};
+use crate::output::{Output, Part};
 use crate::plan::{Object, Plan, Shard, Task};
 use crate::record::{CommitRecord, FailureNote, INLINE_BYTES_MAX, ObjectCoverage, Totals};
-use crate::{Error, object};
+use crate::{Error, Put, object};
 use dragnet_kernel::coverage::Reason;
 use dragnet_kernel::{Digest, Hit, Range, ReadAt, Scanned, Seam, Search, scan};
+use dragnet_objects::Blob;
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -26,6 +27,13 @@ pub enum Outcome {
         /// What could not be written.
         path: String,
         /// Why.
+        reason: String,
+    },
+    /// A server that has the input does not serve now: nobody's failure either.
+    Away {
+        /// The server, bucket or cluster.
+        host: String,
+        /// What it said.
         reason: String,
     },
     /// The run is over.
@@ -86,6 +94,7 @@ impl<'a> Mapper<'a> {
             {
                 Ok(Outcome::Closed)
             }
+            Err(Error::Away { host, reason }) => Ok(Outcome::Away { host, reason }),
             Err(Error::Output { path, source, .. }) => {
                 Ok(Outcome::Blocked { path, reason: source.to_string() })
             }
@@ -278,9 +287,9 @@ fn scan_object(
     hits: &mut Hits<'_>,
     progress: &dyn Fn(u64),
 ) -> Result<Scanned, Error> {
-    let opened = object::open(object)?;
+    let opened = object::open(object, end)?;
     let counted =
-        Counted { file: &opened.file, progress, unsaid: Cell::new(0), said: Cell::new(Instant::now()) };
+        Counted { blob: &opened.blob, progress, unsaid: Cell::new(0), said: Cell::new(Instant::now()) };
     let range = Range { uri: &object.uri, size: object.size, start, end, begin, hits_max };
     let before = hits.totals.hits;
     let scanned =
@@ -288,6 +297,11 @@ fn scan_object(
     let mut scanned = match scanned {
         // The object that could not be had is named, so that the others of its bundle can do without it.
         Err(e @ (dragnet_kernel::Error::Read { .. } | dragnet_kernel::Error::Shrunk { .. })) => {
+            if let dragnet_kernel::Error::Read { source, .. } = &e
+                && let Some(said) = dragnet_objects::Error::in_io(source)
+            {
+                return Err(object::of_server(&object.uri, said.clone()));
+            }
             // A file that changes under the read is a changed one, whatever the read said.
             opened.check()?;
             let (uri, detail) = (object.uri.clone(), e.to_string());
@@ -306,7 +320,7 @@ fn scan_object(
 
 /// Tells of every read, so that nobody takes a long shard for a dead one.
 struct Counted<'a> {
-    file: &'a std::fs::File,
+    blob: &'a Blob,
     progress: &'a dyn Fn(u64),
     unsaid: Cell<u64>,
     said: Cell<Instant>,
@@ -314,7 +328,7 @@ struct Counted<'a> {
 
 impl ReadAt for Counted<'_> {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.file.read_at(offset, buf)?;
+        let n = self.blob.read_at(offset, buf)?;
         self.unsaid.set(self.unsaid.get() + n as u64);
         if self.said.get().elapsed() > Duration::from_millis(250) {
             (self.progress)(self.unsaid.take());

@@ -1,11 +1,12 @@
 //! Objects as they are read: by the version that the plan froze, or not at all.
 
 use crate::plan::Object;
-use crate::{Error, uri};
+use crate::{Error, uri, version_of};
 use dragnet_kernel::coverage::Reason;
-use std::fs::{File, Metadata, OpenOptions};
+use dragnet_objects::{Blob, Head, Remote};
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// `O_NONBLOCK`.
@@ -15,24 +16,29 @@ const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
 #[derive(Debug)]
 pub struct Opened {
     /// Its bytes.
-    pub file: File,
+    pub blob: Blob,
     uri: String,
     version: String,
 }
 
-/// What must stay the same of a file from plan to read.
-pub fn version_of(metadata: &Metadata) -> String {
-    format!("{}-{}.{:09}", metadata.size(), metadata.mtime(), metadata.mtime_nsec())
-}
-
-/// Opens an object, conditional on its version.
+/// Opens an object, conditional on its version; one on a server is read ahead up to `until`.
 ///
 /// # Errors
-/// [`Error::Object`] when it has gone, may not be read, or is another than the planned one.
-pub fn open(object: &Object) -> Result<Opened, Error> {
-    let path = uri::to_path(&object.uri)?;
-    let file = open_file(&path).map_err(|e| unreadable(&object.uri, &e))?;
-    let opened = Opened { file, uri: object.uri.clone(), version: object.version.clone() };
+/// [`Error::Object`] when it has gone, may not be read, or is another than the planned one; [`Error::Away`].
+pub fn open(object: &Object, until: u64) -> Result<Opened, Error> {
+    let blob = if dragnet_objects::is_remote(&object.uri) {
+        let head = Head { uri: object.uri.clone(), size: object.size, version: object.version.clone() };
+        // Every read of it is conditional, so that there is nothing to check yet.
+        return Ok(Opened {
+            blob: Blob::Remote(Remote::open(&head, until)?),
+            uri: head.uri,
+            version: head.version,
+        });
+    } else {
+        let path = uri::to_path(&object.uri)?;
+        Blob::File(open_file(&path).map_err(|e| unreadable(&object.uri, &e))?)
+    };
+    let opened = Opened { blob, uri: object.uri.clone(), version: object.version.clone() };
     opened.check()?;
     Ok(opened)
 }
@@ -48,7 +54,11 @@ impl Opened {
     /// # Errors
     /// [`Error::Object`].
     pub fn check(&self) -> Result<(), Error> {
-        let metadata = self.file.metadata().map_err(|e| unreadable(&self.uri, &e))?;
+        let file = match &self.blob {
+            Blob::File(file) => file,
+            Blob::Remote(remote) => return remote.check().map_err(|e| of_server(&self.uri, e)),
+        };
+        let metadata = file.metadata().map_err(|e| unreadable(&self.uri, &e))?;
         let now = version_of(&metadata);
         if now == self.version {
             return Ok(());
@@ -57,6 +67,21 @@ impl Opened {
             format!("it has changed since the plan was made (size-time was {}, is {now})", self.version);
         Err(Error::Object { uri: self.uri.clone(), reason: Reason::Changed, detail })
     }
+}
+
+/// What a server's answer says of an object.
+pub(crate) fn of_server(uri: &str, e: dragnet_objects::Error) -> Error {
+    let reason = match &e {
+        dragnet_objects::Error::Away { .. } => return e.into(),
+        dragnet_objects::Error::Changed(_) => Reason::Changed,
+        _ => Reason::Unreadable,
+    };
+    Error::Object { uri: uri.to_owned(), reason, detail: e.to_string() }
+}
+
+/// Whether a read failed because a server has another version now.
+pub(crate) fn is_changed(e: &std::io::Error) -> bool {
+    matches!(dragnet_objects::Error::in_io(e), Some(dragnet_objects::Error::Changed(_)))
 }
 
 fn unreadable(uri: &str, e: &std::io::Error) -> Error {

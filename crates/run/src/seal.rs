@@ -110,10 +110,8 @@ impl Sealed {
     /// [`Error::Output`] and [`Error::Malformed`].
     pub fn read(output: &Output) -> Result<Option<Sealed>, Error> {
         let Some(bytes) = output.read(MANIFEST)? else { return Ok(None) };
-        let manifest = serde_json::from_slice(&bytes).map_err(|e| Error::Malformed {
-            path: output.path(MANIFEST).display().to_string(),
-            reason: e.to_string(),
-        })?;
+        let manifest = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::Malformed { path: output.name_of(MANIFEST), reason: e.to_string() })?;
         Ok(Some(Sealed { manifest, sha256: Digest::of_file(&bytes) }))
     }
 

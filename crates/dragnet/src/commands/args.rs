@@ -44,12 +44,16 @@ pub(crate) struct SearchArgs {
     /// The most hits of one record
     #[arg(long, value_name = "N")]
     pub(crate) limit_hits_per_record: Option<u64>,
-    /// A file that names the data, a path a line
-    #[arg(long, value_name = "FILE")]
+    /// A list of the data, a path or URI a line, as `warc.paths.gz` of a crawl
+    #[arg(long, value_name = "FILE|URI")]
     files_from: Option<PathBuf>,
-    /// What relative lines of --files-from are relative to [default: that file's folder]
-    #[arg(long, value_name = "DIR", requires = "files_from")]
+    /// What relative lines of --files-from are relative to [default: the list's folder; of a list on a server
+    /// its host or bucket]
+    #[arg(long, value_name = "DIR|URI", requires = "files_from")]
     base: Option<PathBuf>,
+    /// Search so many of the objects only, spread evenly over the data
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub(crate) sample: Option<usize>,
     /// About how many stored bytes a shard has [default: 64 MiB; 8 MiB of `scan`]
     #[arg(long, value_name = "N")]
     pub(crate) shard_bytes: Option<u64>,

@@ -38,7 +38,7 @@ impl Map {
             let task: Task = serde_json::from_str(text).with_context(|| format!("read the task `{text}`"))?;
             eprintln!("reporter:status:shard {}", task.shard);
             let outcome = mapper.run(&task).with_context(|| format!("run shard {}", task.shard))?;
-            failed |= matches!(outcome, Outcome::Failed(_) | Outcome::Blocked { .. });
+            failed |= matches!(outcome, Outcome::Failed(_) | Outcome::Blocked { .. } | Outcome::Away { .. });
             if let Outcome::Committed(done) = &outcome {
                 eprintln!("reporter:counter:dragnet,records,{}", done.records);
                 eprintln!("reporter:counter:dragnet,hits,{}", done.hits);

@@ -2,14 +2,14 @@
 
 use crate::output::{MARK, Unfinished, object_name};
 use anyhow::{Context, Result, bail};
-use dragnet_kernel::{Hit, Stored};
+use dragnet_kernel::{Hit, ReadAt, Stored};
+use dragnet_objects::{Blob, Remote};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufWriter, IsTerminal, Write};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -53,7 +53,7 @@ impl Replay {
 }
 
 /// The object of a hit, and its size.
-fn open(hit: &Hit<'_>) -> Result<(File, u64)> {
+fn open(hit: &Hit<'_>) -> Result<(Blob, u64)> {
     let Stored::Bytes { offset, length, .. } = hit.stored else {
         bail!(
             "a hit in a table has a row and no bytes: query `{}` for row {}",
@@ -61,16 +61,35 @@ fn open(hit: &Hit<'_>) -> Result<(File, u64)> {
             hit.stored.offset()
         );
     };
-    let path = dragnet_run::uri::to_path(&hit.object)?;
-    let file = File::open(&path).with_context(|| format!("read `{}`", path.display()))?;
-    let size = file.metadata()?.len();
+    let (blob, size) = if dragnet_run::is_remote(&hit.object) {
+        let failed = || format!("read `{}`", hit.object);
+        let head = dragnet_objects::head(&hit.object).with_context(failed)?;
+        // One range is read, and nothing ahead of it.
+        (Blob::Remote(Remote::open(&head, 0).with_context(failed)?), head.size)
+    } else {
+        let path = dragnet_run::uri::to_path(&hit.object)?;
+        let file = File::open(&path).with_context(|| format!("read `{}`", path.display()))?;
+        let size = file.metadata()?.len();
+        (Blob::File(file), size)
+    };
     if offset.checked_add(length).is_none_or(|end| end > size) {
         bail!(
             "`{}` has {size} bytes and the hit is at {offset}+{length}: it is not the file that was searched",
-            path.display()
+            object_name(&hit.object)
         );
     }
-    Ok((file, size))
+    Ok((blob, size))
+}
+
+fn read_exact(object: &Blob, buf: &mut [u8], offset: u64) -> Result<()> {
+    let mut n = 0;
+    while n < buf.len() {
+        match object.read_at(offset + n as u64, &mut buf[n..])? {
+            0 => bail!("it ends at {}", offset + n as u64),
+            more => n += more,
+        }
+    }
+    Ok(())
 }
 
 /// The layer of a hit, with the match marked in its place.
@@ -127,7 +146,7 @@ impl Copies {
             );
         };
         let mut stored = vec![0; hit.stored.length() as usize];
-        file.read_exact_at(&mut stored, offset)?;
+        read_exact(&file, &mut stored, offset)?;
         // A member that holds this record alone is copied as it is.
         if record.alone && stored.starts_with(&[0x1f, 0x8b]) {
             return Ok(self.out.write_all(&stored)?);

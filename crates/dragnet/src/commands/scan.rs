@@ -5,7 +5,8 @@ use crate::exit::{self, Exit};
 use crate::follow::coverage_line;
 use crate::output::{Color, Format, Output};
 use anyhow::{Context, Result};
-use dragnet_job::{dataset, spec};
+use dragnet_job::dataset::{self, Place};
+use dragnet_job::spec;
 use dragnet_kernel::{Entry, Hit, Search};
 use dragnet_run::{Report, Source, Sweep, Swept, Writer};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -92,7 +93,11 @@ impl Scan {
         let format = if self.output.is_some() { Format::Json } else { self.format() };
         let style = Style { format, records: self.records };
         let mut report = Report::default();
-        sweep.run(|found| walk(&dataset, &names, found), &style, &mut |bytes, swept| -> Result<()> {
+        sweep.run(|found| walk(&dataset, self.search.sample, &names, found), &style, &mut |bytes,
+                                                                                            swept|
+         -> Result<
+            (),
+        > {
             output.write(bytes)?;
             if let Some(swept) = swept {
                 self.done(&swept, &mut output)?;
@@ -163,12 +168,24 @@ impl Scan {
 const SHARD_BYTES: u64 = 8 << 20;
 
 /// Names each object, on the terms of a dataset; `-` is standard input.
-fn walk(dataset: &[spec::Source], names: &Names, found: &mut dyn FnMut(Source) -> bool) -> Result<()> {
+fn walk(
+    dataset: &[spec::Source],
+    sample: Option<usize>,
+    names: &Names,
+    found: &mut dyn FnMut(Source) -> bool,
+) -> Result<()> {
     let found = RefCell::new(found);
     let (mut files, mut streams) = (Vec::new(), HashSet::new());
     let flush = |files: &mut Vec<spec::Source>| {
-        let walked = dataset::paths(files, &mut |dataset::Named { path, stated }| {
-            !names.takes(&path) || found.borrow_mut()(Source::File(path, stated.map(Box::new)))
+        let walked = dataset::objects(files, sample, &mut |dataset::Named { place, stated }| {
+            let stated = stated.map(Box::new);
+            let (takes, source) = match place {
+                Place::File(path) => (names.takes(&path), Source::File(path, stated)),
+                Place::Served { uri, head } => {
+                    (names.takes(Path::new(&uri)), Source::Served { uri, head, stated })
+                }
+            };
+            !takes || found.borrow_mut()(source)
         });
         files.clear();
         walked

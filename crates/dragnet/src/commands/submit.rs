@@ -68,6 +68,7 @@ impl JobArgs {
         let spec = JobSpec {
             patterns: search.patterns,
             dataset,
+            sample: self.search.sample,
             layers: search.layers,
             filter: search.filter,
             field: search.field,

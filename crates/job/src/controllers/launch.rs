@@ -12,6 +12,7 @@ use dragnet_kernel::coverage::{Reason, Skip};
 use dragnet_pattern::{Advance, Claim, Controller, Failure, Next, Status, Store, crash};
 use dragnet_run::{Output, Plan};
 use serde_json::json;
+use std::time::Duration;
 
 /// Takes an accepted job to a run that has been launched.
 pub struct Launch {
@@ -96,8 +97,12 @@ fn plan_of(spec: &JobSpec, rates: &Rates, output: &Output) -> Result<Plan, NoPla
     if let Some(plan) = output.read_json::<Plan>("plan.json").map_err(failed)? {
         return Ok(plan);
     }
-    let resolved = dataset::resolve(&spec.dataset)
-        .map_err(|e| problem("dataset", "The dataset can't be searched", e.to_string()))?;
+    let resolved = dataset::resolve(&spec.dataset, spec.sample).map_err(|e| match e {
+        dataset::Error::Away { host, reason } => {
+            NoPlan::Failed(Failure::Down { dependency: host, reason, after: Duration::from_secs(1) })
+        }
+        other => problem("dataset", "The dataset can't be searched", other.to_string()),
+    })?;
     if resolved.objects.is_empty() {
         return Err(problem("dataset", "The dataset can't be searched", "it holds no file".into()));
     }

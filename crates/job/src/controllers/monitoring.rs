@@ -205,22 +205,17 @@ fn look(output: &Output, memo: &Memo, before: Option<Arc<Known>>) -> Result<Sigh
     };
     // What is anchored stays so, unless a limit on hits makes a shard run again.
     let anchored = if plan.hits_max.is_none() { &anchored } else { &BTreeSet::new() };
-    for name in output.list("records")? {
-        let Ok(shard) = name.parse::<usize>() else { continue };
-        if anchored.contains(&shard) {
+    let is_anchored = |shard: &str| shard.parse().is_ok_and(|shard: usize| anchored.contains(&shard));
+    for (shard, file) in output.list_below("records", &is_anchored)? {
+        let Ok(number) = shard.parse::<usize>() else { continue };
+        let known: &mut Vec<Summary> = records.entry(number).or_default();
+        let name = format!("{}/{file}", CommitRecord::folder(number));
+        if known.iter().any(|summary| summary.name == name) {
             continue;
         }
-        let folder = CommitRecord::folder(shard);
-        let known: &mut Vec<Summary> = records.entry(shard).or_default();
-        for file in output.list(&folder)? {
-            let name = format!("{folder}/{file}");
-            if known.iter().any(|summary| summary.name == name) {
-                continue;
-            }
-            // A listing is a hint: what can't be read is not there.
-            if let Some(record) = output.read_json::<CommitRecord>(&name)? {
-                known.push(Summary::of(&record));
-            }
+        // A listing is a hint: what can't be read is not there.
+        if let Some(record) = output.read_json::<CommitRecord>(&name)? {
+            known.push(Summary::of(&record));
         }
     }
     let mut notes: BTreeMap<usize, Vec<FailureNote>> = BTreeMap::new();

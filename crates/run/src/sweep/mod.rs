@@ -212,7 +212,7 @@ impl Sweep<'_> {
         bytes: &mut Vec<u8>,
         found: &mut Found,
     ) -> Result<Scanned, Failure> {
-        let opened = match shard.source.open(bytes, queue.ended()) {
+        let opened = match shard.source.open(bytes, self.shard_bytes, queue.ended()) {
             Ok(opened) => opened,
             Err(gap) => {
                 shard.size = gap.length;
@@ -255,7 +255,7 @@ impl Sweep<'_> {
         found: &mut Found,
     ) -> Result<Scanned, Failure> {
         let mut bytes = Vec::new();
-        let opened = shard.source.open(&mut bytes, &AtomicBool::new(false)).map_err(|gap| {
+        let opened = shard.source.open(&mut bytes, shard.end, &AtomicBool::new(false)).map_err(|gap| {
             Failure::Gap(Skip { offset: shard.start, length: shard.end - shard.start, ..gap })
         })?;
         self.scan(opened.object(), shard, begin, hits_max, writer, found)
@@ -283,8 +283,11 @@ impl Sweep<'_> {
             }
             Err(e @ (dragnet_kernel::Error::Read { .. } | dragnet_kernel::Error::Shrunk { .. })) => {
                 *found = Found::default();
-                let reason = match e {
+                let reason = match &e {
                     dragnet_kernel::Error::Shrunk { .. } => Reason::Changed,
+                    dragnet_kernel::Error::Read { source, .. } if crate::object::is_changed(source) => {
+                        Reason::Changed
+                    }
                     _ => Reason::Unreadable,
                 };
                 Err(Failure::Gap(Skip::new(*start, end - start, reason).because(e.to_string())))

@@ -1,8 +1,9 @@
-//! Where an object's bytes come from: a file, or a stream that is read to its end and kept.
+//! Where an object's bytes come from: a file, a server, or a stream that is read to its end and kept.
 
 use crate::uri;
 use dragnet_kernel::coverage::{Reason, Skip};
 use dragnet_kernel::{ReadAt, Stated};
+use dragnet_objects::{Head, Remote};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::FileTypeExt;
@@ -24,6 +25,15 @@ const PIECE_BYTES: usize = 256 << 10;
 pub enum Source {
     /// In a file, of which a manifest may state something.
     File(PathBuf, Option<Box<Stated>>),
+    /// On a server: what a listing said of it, or only its URI; and what a manifest states of it.
+    Served {
+        /// Its URI.
+        uri: String,
+        /// What is known of it already.
+        head: Option<Head>,
+        /// What a manifest states of it.
+        stated: Option<Box<Stated>>,
+    },
     /// In a stream, which can be read once.
     Stream(Arc<Stream>),
 }
@@ -47,13 +57,14 @@ enum Kept {
 pub(super) enum Opened<'a> {
     File(File, u64),
     Kept(&'a File, u64),
+    Served(Box<Remote>, u64),
     Memory(&'a [u8]),
 }
 
 impl<'a> Opened<'a> {
     pub(super) fn size(&self) -> u64 {
         match self {
-            Opened::File(_, size) | Opened::Kept(_, size) => *size,
+            Opened::File(_, size) | Opened::Kept(_, size) | Opened::Served(_, size) => *size,
             Opened::Memory(bytes) => bytes.len() as u64,
         }
     }
@@ -62,6 +73,7 @@ impl<'a> Opened<'a> {
         match self {
             Opened::File(file, _) => file,
             Opened::Kept(file, _) => *file,
+            Opened::Served(remote, _) => &**remote,
             Opened::Memory(bytes) => bytes,
         }
     }
@@ -84,6 +96,7 @@ impl Source {
     pub fn uri(&self) -> String {
         let path = match self {
             Source::File(path, _) => path,
+            Source::Served { uri, .. } => return uri.clone(),
             Source::Stream(stream) => match &stream.path {
                 Some(path) => path,
                 None => return "-".into(),
@@ -97,16 +110,22 @@ impl Source {
 
     pub(super) fn stated(&self) -> Option<&Stated> {
         match self {
-            Source::File(_, stated) => stated.as_deref(),
+            Source::File(_, stated) | Source::Served { stated, .. } => stated.as_deref(),
             Source::Stream(_) => None,
         }
     }
 
     /// Opens the object; a small file is read into `bytes`. The gap that says why it can't be had is as long
-    /// as the object is known to be.
-    pub(super) fn open<'a>(&'a self, bytes: &'a mut Vec<u8>, ended: &AtomicBool) -> Result<Opened<'a>, Skip> {
+    /// as the object is known to be. What a server has is read ahead up to `until`.
+    pub(super) fn open<'a>(
+        &'a self,
+        bytes: &'a mut Vec<u8>,
+        until: u64,
+        ended: &AtomicBool,
+    ) -> Result<Opened<'a>, Skip> {
         match self {
             Source::File(path, _) => open(path, bytes),
+            Source::Served { uri, head, .. } => serve(uri, head.as_ref(), until),
             Source::Stream(stream) => match stream.kept(ended) {
                 Ok(Kept::Memory(bytes)) => Ok(Opened::Memory(bytes)),
                 Ok(Kept::File(file, size)) => Ok(Opened::Kept(file, *size)),
@@ -150,6 +169,13 @@ impl Kept {
             }
         })
     }
+}
+
+fn serve(uri: &str, head: Option<&Head>, until: u64) -> Result<Opened<'static>, Skip> {
+    let gap = |size, e: dragnet_objects::Error| Skip::new(0, size, Reason::Unreadable).because(e.to_string());
+    let head = head.cloned().map_or_else(|| dragnet_objects::head(uri), Ok).map_err(|e| gap(0, e))?;
+    let remote = Remote::open(&head, until).map_err(|e| gap(head.size, e))?;
+    Ok(Opened::Served(Box::new(remote), head.size))
 }
 
 fn open<'a>(path: &Path, bytes: &'a mut Vec<u8>) -> Result<Opened<'a>, Skip> {

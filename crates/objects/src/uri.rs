@@ -58,6 +58,28 @@ pub fn to_path(uri: &str) -> Result<PathBuf, Error> {
     Ok(PathBuf::from(OsStr::from_bytes(&bytes)))
 }
 
+/// A URI beyond this machine in its parts: scheme, server or bucket, and the key, still escaped.
+///
+/// # Errors
+/// [`Error::Uri`] for one without a server or bucket, or with a query, which no key has.
+pub fn parts(uri: &str) -> Result<(&str, &str, &str), Error> {
+    let wrong = |reason: &str| Error::Uri(format!("`{uri}`: {reason}"));
+    let (scheme, rest) = uri.split_once("://").ok_or_else(|| wrong("it has no `//` and server or bucket"))?;
+    let (authority, key) = rest.split_once('/').unwrap_or((rest, ""));
+    if authority.is_empty() {
+        return Err(wrong("it names no server or bucket"));
+    }
+    if authority.contains('@') {
+        return Err(Error::Uri(format!(
+            "a `{scheme}` URI with a password in it: credentials come from the environment"
+        )));
+    }
+    if key.contains(['?', '#']) && scheme.starts_with("http") {
+        return Err(wrong("an object's URI has no query and no fragment; escape `?` as `%3F`"));
+    }
+    Ok((scheme, authority, key))
+}
+
 /// The scheme of a URI; `None` for a path.
 pub fn scheme(text: &str) -> Option<&str> {
     let (scheme, _) = text.split_once(':')?;
@@ -71,9 +93,13 @@ pub fn scheme(text: &str) -> Option<&str> {
 /// The error for a URI whose scheme this build does not read: it names the feature that would.
 pub fn unknown_scheme(uri: &str) -> Error {
     let feature = match scheme(uri) {
-        Some("s3" | "gs" | "az" | "abfs" | "http" | "https") => "objects",
-        Some("hdfs" | "webhdfs") => "hdfs",
-        _ => return Error::Uri(format!("`{uri}`: only paths and `file:` URIs are read")),
+        Some("s3" | "gs" | "az" | "http" | "https") => "objects",
+        Some("hdfs") => "hadoop",
+        _ => {
+            return Error::Uri(format!(
+                "`{uri}`: only paths and `file:`, `s3:`, `gs:`, `az:`, `http:` and `hdfs:` URIs are read"
+            ));
+        }
     };
     Error::Uri(format!("`{uri}`: reading it needs the feature `{feature}`, which this build does not have"))
 }
@@ -94,7 +120,7 @@ mod tests {
     fn says_what_is_wrong_with_a_uri() {
         let table = [
             ("s3://b/k", "feature `objects`"),
-            ("hdfs://h/p", "feature `hdfs`"),
+            ("hdfs://h/p", "feature `hadoop`"),
             ("ftp://h/p", "only paths"),
             ("file://host/p", "no host"),
             ("file:///%zz", "hexadecimal"),

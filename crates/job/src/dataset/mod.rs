@@ -1,0 +1,323 @@
+//! From a dataset's entries to objects, each once, in a fixed order.
+
+mod files;
+mod manifest;
+mod sample;
+mod servers;
+
+use crate::spec::Source;
+use dragnet_kernel::coverage::{Reason, Skip};
+use dragnet_kernel::{Kind, ReadAt, Stated};
+use dragnet_objects::{Head, Remote};
+use dragnet_run::{Object, uri, version_of};
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// What a dataset comes to.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    /// Every object, in the order of the entries and by name within a folder or glob.
+    pub objects: Vec<Object>,
+    /// Objects that can't be read or are no documents, by their place.
+    pub skipped: Vec<(usize, Skip)>,
+}
+
+/// Why a dataset can't be resolved.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An entry names nothing that is there.
+    #[error("`{0}` does not exist: check the path, as the service sees it")]
+    Missing(String),
+    /// A glob matches nothing.
+    #[error("`{0}` matches no file")]
+    NoMatch(String),
+    /// An entry that is not understood.
+    #[error("{0}")]
+    Entry(String),
+    /// A server that is down or asks for patience: the dataset may be resolved later.
+    #[error("`{host}` does not serve now: {reason}")]
+    Away {
+        /// The server, bucket or cluster.
+        host: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A folder or manifest can't be read.
+    #[error("read `{path}`: {source}")]
+    Read {
+        /// The folder or manifest.
+        path: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}
+
+/// The path of an entry: absolute, or a `file:` URI.
+///
+/// # Errors
+/// [`Error::Entry`] for other schemes and for relative paths.
+pub fn path_of(entry: &str) -> Result<PathBuf, Error> {
+    if uri::scheme(entry).is_some() {
+        return uri::to_path(entry).map_err(|e| Error::Entry(e.to_string()));
+    }
+    if !entry.starts_with('/') {
+        return Err(Error::Entry(format!(
+            "`{entry}` is relative: the service needs an absolute path or a `file:` URI"
+        )));
+    }
+    Ok(PathBuf::from(entry))
+}
+
+/// What a server's answer means for the entry that named it.
+fn on_server(entry: &str, e: dragnet_objects::Error) -> Error {
+    match e {
+        dragnet_objects::Error::Away { host, reason } => Error::Away { host, reason },
+        dragnet_objects::Error::Missing => Error::Missing(entry.to_owned()),
+        dragnet_objects::Error::Uri(said) => Error::Entry(said),
+        other => Error::Entry(format!("`{entry}`: {other}")),
+    }
+}
+
+/// Checks an entry by its look alone.
+///
+/// # Errors
+/// [`Error::Entry`].
+pub fn check(entry: &str) -> Result<(), Error> {
+    if !dragnet_run::is_remote(entry) {
+        return path_of(entry).map(drop);
+    }
+    uri::parts(entry).map(drop).map_err(|e| Error::Entry(e.to_string()))
+}
+
+/// Resolves a dataset, or an even sample of its objects.
+///
+/// # Errors
+/// See [`Error`]: an entry that is missing or unreadable as a whole; single files that can't be read are
+/// in [`Resolved::skipped`].
+pub fn resolve(dataset: &[Source], sample: Option<usize>) -> Result<Resolved, Error> {
+    let mut named = Vec::new();
+    objects(dataset, sample, &mut |object| {
+        named.push(object);
+        true
+    })?;
+    let looked = looks(&named)?;
+    let mut resolved = Resolved::default();
+    for (named, (object, gap)) in named.into_iter().zip(looked) {
+        let place = resolved.objects.len();
+        resolved.objects.push(Object { stated: named.stated, ..object });
+        resolved.skipped.extend(gap.map(|gap| (place, gap)));
+    }
+    Ok(resolved)
+}
+
+/// An object as a dataset names it.
+#[derive(Debug)]
+pub struct Named {
+    /// Where it is.
+    pub place: Place,
+    /// What a manifest states of it.
+    pub stated: Option<Stated>,
+}
+
+/// Where an object is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// On this machine.
+    File(PathBuf),
+    /// On a server.
+    Served {
+        /// Its URI.
+        uri: String,
+        /// What a listing said of it.
+        head: Option<Head>,
+    },
+}
+
+impl Place {
+    fn served(uri: String) -> Place {
+        Place::Served { uri, head: None }
+    }
+
+    /// The object's URI.
+    pub fn uri(&self) -> String {
+        match self {
+            Place::File(path) => uri::of_path(path),
+            Place::Served { uri, .. } => uri.clone(),
+        }
+    }
+}
+
+/// Calls `found` with each object, each once and in order, until it says no; with `sample` only with so many of
+/// them, spread evenly.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn objects(
+    dataset: &[Source],
+    sample: Option<usize>,
+    found: &mut dyn FnMut(Named) -> bool,
+) -> Result<(), Error> {
+    let Some(wanted) = sample else { return all(dataset, found) };
+    let mut named = Vec::new();
+    all(dataset, &mut |object| {
+        named.push(object);
+        true
+    })?;
+    let chosen = sample::places(named.len(), wanted);
+    let chosen = named.into_iter().enumerate().filter(|(place, _)| chosen.binary_search(place).is_ok());
+    for (_, object) in chosen {
+        if !found(object) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn all(dataset: &[Source], found: &mut dyn FnMut(Named) -> bool) -> Result<(), Error> {
+    let mut seen = HashSet::new();
+    let several = dataset.len() > 1 || dataset.iter().any(|source| matches!(source, Source::Manifest { .. }));
+    let mut goes_on = true;
+    // One folder or glob names nothing twice.
+    let mut once = |named: Named| {
+        if goes_on && (!several || seen.insert(named.place.uri())) {
+            goes_on = found(named);
+        }
+        goes_on
+    };
+    for source in dataset {
+        match source {
+            Source::Uri(entry) if dragnet_run::is_remote(entry) => {
+                servers::named(entry, &mut |place| once(Named { place, stated: None }))?;
+            }
+            Source::Uri(entry) => {
+                files::named(entry, &mut |path| once(Named { place: Place::File(path), stated: None }))?;
+            }
+            Source::Manifest { manifest, base } => manifest::named(manifest, base.as_deref(), &mut once)?,
+        }
+    }
+    Ok(())
+}
+
+/// Objects on servers that are looked at side by side: each look waits for two answers.
+const LOOKS: usize = 16;
+
+/// What is at each place, in order.
+fn looks(named: &[Named]) -> Result<Vec<Looked>, Error> {
+    if named.iter().all(|named| matches!(named.place, Place::File(_))) {
+        return named.iter().map(|named| look(&named.place)).collect();
+    }
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(named.len())));
+    std::thread::scope(|scope| {
+        for _ in 0..LOOKS.min(named.len()) {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(object) = named.get(n) else { return };
+                    let looked = look(&object.place);
+                    if looked.is_err() {
+                        next.store(named.len(), Ordering::Relaxed);
+                    }
+                    found.lock().unwrap_or_else(PoisonError::into_inner).push((n, looked));
+                }
+            });
+        }
+    });
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.sort_unstable_by_key(|(n, _)| *n);
+    found.into_iter().map(|(_, looked)| looked).collect()
+}
+
+/// An object, and why it is not read.
+type Looked = (Object, Option<Skip>);
+
+fn look(place: &Place) -> Result<Looked, Error> {
+    let unread = |gap: Skip| {
+        let (size, version) = (0, String::new());
+        (Object { uri: place.uri(), size, version, kind: Kind::DOCUMENT, stated: None }, Some(gap))
+    };
+    let unreadable = |why: String| unread(Skip::new(0, 0, Reason::Unreadable).because(why));
+    Ok(match place {
+        Place::File(path) => match look_at_file(path) {
+            Ok(Ok(object)) => (object, None),
+            Ok(Err(reason)) => unread(Skip::new(0, 0, reason)),
+            Err(e) => unreadable(e.to_string()),
+        },
+        Place::Served { uri, head } => match look_at_server(uri, head.clone()) {
+            Ok(object) => (object, None),
+            Err(dragnet_objects::Error::Away { host, reason }) => return Err(Error::Away { host, reason }),
+            Err(e) => unreadable(e.to_string()),
+        },
+    })
+}
+
+fn look_at_server(uri: &str, head: Option<Head>) -> Result<Object, dragnet_objects::Error> {
+    let head = head.map_or_else(|| dragnet_objects::head(uri), Ok)?;
+    // Its first bytes tell what it is; nothing is read ahead of them.
+    let remote = Remote::open(&head, 0)?;
+    let kind = Kind::of(&remote as &dyn ReadAt, uri).map_err(|e| match &e {
+        dragnet_kernel::Error::Read { source, .. } => dragnet_objects::Error::in_io(source)
+            .cloned()
+            .unwrap_or_else(|| dragnet_objects::Error::Other(e.to_string())),
+        _ => dragnet_objects::Error::Other(e.to_string()),
+    })?;
+    Ok(Object { uri: head.uri, size: head.size, version: head.version, kind, stated: None })
+}
+
+/// The object at a path, or why it is none.
+fn look_at_file(path: &Path) -> std::io::Result<Result<Object, Reason>> {
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() || kind.is_dir()
+    {
+        return Ok(Err(Reason::NotADocument));
+    }
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let size = metadata.len();
+    let kind = Kind::of(&file as &dyn ReadAt, &path.to_string_lossy()).map_err(std::io::Error::other)?;
+    Ok(Ok(Object { uri: uri::of_path(path), size, version: version_of(&metadata), kind, stated: None }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_become_objects_once_and_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("d/e")).unwrap();
+        for name in ["d/b.html", "d/a.txt", "d/e/c.txt", "x*.txt"] {
+            fs::write(root.join(name), "text").unwrap();
+        }
+        fs::write(root.join("list"), "# a comment\nd/b.html\n\nd/a.txt\n").unwrap();
+        let at = |name: &str| root.join(name).display().to_string();
+        let table: Vec<(Vec<Source>, Vec<&str>)> = vec![
+            (vec![Source::Uri(at("d"))], vec!["d/a.txt", "d/b.html", "d/e/c.txt"]),
+            (vec![Source::Uri(at("d/*.txt"))], vec!["d/a.txt"]),
+            (vec![Source::Uri(at("d/**/*.txt"))], vec!["d/a.txt", "d/e/c.txt"]),
+            (vec![Source::Uri(at("x*.txt"))], vec!["x*.txt"]),
+            (
+                vec![Source::Uri(at("d/b.html")), Source::Uri(at("d"))],
+                vec!["d/b.html", "d/a.txt", "d/e/c.txt"],
+            ),
+            (vec![Source::Manifest { manifest: at("list"), base: None }], vec!["d/b.html", "d/a.txt"]),
+        ];
+        for (sources, expected) in table {
+            let resolved = resolve(&sources, None).unwrap();
+            let found: Vec<String> = resolved.objects.into_iter().map(|o| o.uri).collect();
+            let expected: Vec<String> =
+                expected.into_iter().map(|name| uri::of_path(&root.join(name))).collect();
+            assert_eq!(found, expected, "{sources:?}");
+        }
+        for (entry, part) in
+            [(at("none"), "does not exist"), (at("*.warc"), "matches no file"), ("a/b".into(), "is relative")]
+        {
+            let said = resolve(&[Source::Uri(entry)], None).unwrap_err().to_string();
+            assert!(said.contains(part), "{said}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Entries that name objects on servers: one object, all below a prefix, a glob of keys.
+
+use super::{Error, Place, on_server};
+use dragnet_objects::Head;
+
+/// Characters that make a key a glob.
+const SPECIAL: [char; 4] = ['*', '?', '[', '{'];
+
+pub(super) fn named(entry: &str, found: &mut dyn FnMut(Place) -> bool) -> Result<(), Error> {
+    if let Some(special) = entry.find(SPECIAL) {
+        return globbed(entry, &entry[..special], found);
+    }
+    if !entry.ends_with('/') {
+        match dragnet_objects::head(entry) {
+            Ok(head) => {
+                give([head], found);
+                return Ok(());
+            }
+            // It may be a folder that is named without its slash; a web server has none.
+            Err(dragnet_objects::Error::Missing) if !entry.starts_with("http") => {}
+            Err(e) => return Err(on_server(entry, e)),
+        }
+    }
+    let below = dragnet_objects::list(entry).map_err(|e| on_server(entry, e))?;
+    if below.is_empty() {
+        return Err(Error::Missing(entry.to_owned()));
+    }
+    give(below, found);
+    Ok(())
+}
+
+fn globbed(entry: &str, plain: &str, found: &mut dyn FnMut(Place) -> bool) -> Result<(), Error> {
+    let glob = globset::GlobBuilder::new(entry).literal_separator(true).build();
+    let glob = glob.map_err(|e| Error::Entry(format!("`{entry}`: {e}")))?.compile_matcher();
+    let folder = &plain[..plain.rfind('/').map_or(0, |n| n + 1)];
+    let below = dragnet_objects::list(folder).map_err(|e| on_server(entry, e))?;
+    let matching: Vec<Head> = below.into_iter().filter(|head| glob.is_match(&head.uri)).collect();
+    if matching.is_empty() {
+        return Err(Error::NoMatch(entry.to_owned()));
+    }
+    give(matching, found);
+    Ok(())
+}
+
+/// Hands out objects until no more are wanted; what only stands for a folder is none.
+fn give(heads: impl IntoIterator<Item = Head>, found: &mut dyn FnMut(Place) -> bool) {
+    let mut places = heads.into_iter().filter(|head| !head.uri.ends_with('/'));
+    let place = |head: Head| Place::Served { uri: head.uri.clone(), head: Some(head) };
+    while let Some(head) = places.next() {
+        if !found(place(head)) {
+            return;
+        }
+    }
+}

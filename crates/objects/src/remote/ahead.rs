@@ -1,0 +1,178 @@
+//! An object on a server, read ahead: while one piece is scanned, the next ones are on their way.
+//!
+//! A read somewhere else begins small, as it may be a guess (where is the next member?), and grows while it goes on
+//! in order. Nothing is fetched ahead past `until`, where the reader's range ends; what it needs of the record that
+//! runs over it, it asks for.
+
+use super::bucket::{Bucket, Place};
+use super::{Head, TIMED, runtime};
+use crate::Error;
+use bytes::Bytes;
+use dragnet_kernel::ReadAt;
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStore};
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use tokio::task::AbortHandle;
+
+/// The first piece of a read in order.
+const FIRST_BYTES: u64 = 128 << 10;
+/// The largest piece: each is a request.
+const PIECE_BYTES: u64 = 8 << 20;
+/// Pieces that are on their way at once.
+const AHEAD: usize = 3;
+
+/// An object on a server, of one version.
+#[derive(Debug)]
+pub struct Remote {
+    bucket: Bucket,
+    path: Path,
+    head: Head,
+    until: u64,
+    pieces: Mutex<Pieces>,
+}
+
+#[derive(Debug, Default)]
+struct Pieces {
+    /// In order and without holes between them.
+    queue: VecDeque<Piece>,
+    /// How long the next one is.
+    next_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Piece {
+    range: Range<u64>,
+    state: Fetch,
+}
+
+#[derive(Debug)]
+enum Fetch {
+    UnderWay(Receiver<Result<Bytes, Error>>, AbortHandle),
+    There(Bytes),
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        if let Fetch::UnderWay(_, task) = &self.state {
+            task.abort();
+        }
+    }
+}
+
+impl Remote {
+    /// An object that has this size and version, or is not read. Up to `until` it is read ahead. Asks nothing of
+    /// the server yet.
+    ///
+    /// # Errors
+    /// [`Error::Uri`].
+    pub fn open(head: &Head, until: u64) -> Result<Remote, Error> {
+        let Place { bucket, path } = Place::of(&head.uri)?;
+        Ok(Remote { bucket, path, head: head.clone(), until, pieces: Mutex::default() })
+    }
+
+    /// Checks that the object is still this version. One with a strong ETag was read on that condition.
+    ///
+    /// # Errors
+    /// [`Error::Changed`], or what the server says.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.condition().is_some() {
+            return Ok(());
+        }
+        let now = super::head(&self.head.uri)?;
+        if now.version == self.head.version {
+            return Ok(());
+        }
+        Err(Error::Changed(format!("it was `{}` and is `{}`", self.head.version, now.version)))
+    }
+
+    /// The ETag that a read is conditional on; a weak one does not do (RFC 9110, 13.1.1).
+    fn condition(&self) -> Option<String> {
+        let version = &self.head.version;
+        (!version.starts_with("W/") && !version.starts_with(TIMED)).then(|| version.clone())
+    }
+
+    fn fetch(&self, range: Range<u64>) -> Piece {
+        let (done, result) = sync_channel(1);
+        let (bucket, path) = (self.bucket.clone(), self.path.clone());
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(range.clone())),
+            if_match: self.condition(),
+            ..GetOptions::default()
+        };
+        let wanted = range.end - range.start;
+        let task = runtime::handle().spawn(async move {
+            let got = async { bucket.store.get_opts(&path, options).await?.bytes().await };
+            let got = got.await.map_err(|e| bucket.failed(e)).and_then(|bytes| {
+                let short = || Error::Changed(format!("a range of {wanted} bytes came with {}", bytes.len()));
+                if bytes.len() as u64 == wanted { Ok(bytes) } else { Err(short()) }
+            });
+            let _ = done.send(got);
+        });
+        Piece { range, state: Fetch::UnderWay(result, task.abort_handle()) }
+    }
+
+    /// The piece that holds a byte, and the next ones on their way.
+    fn piece(&self, pieces: &mut Pieces, offset: u64) -> Result<(u64, Bytes), Error> {
+        let Pieces { queue, next_bytes } = pieces;
+        let known = queue.front().map(|p| p.range.start)..queue.back().map(|p| p.range.end);
+        let goes_on =
+            known.start.is_some_and(|start| start <= offset) && known.end.is_some_and(|end| offset <= end);
+        if !goes_on {
+            queue.clear();
+            *next_bytes = FIRST_BYTES;
+        }
+        // One piece behind the reader is kept: what is read again is close.
+        while queue.len() > 1 && queue[1].range.end <= offset {
+            queue.pop_front();
+        }
+        let mut end = queue.back().map_or(offset, |piece| piece.range.end);
+        while end < self.head.size
+            && (end <= offset || goes_on && end < self.until && queue.len() <= AHEAD + 1)
+        {
+            let mut stop = (end + *next_bytes).min(self.head.size);
+            if end < self.until {
+                stop = stop.min(self.until.max(end + FIRST_BYTES)).min(self.head.size);
+            } else {
+                stop = stop.min(end + FIRST_BYTES);
+            }
+            queue.push_back(self.fetch(end..stop));
+            *next_bytes = (*next_bytes * 2).min(PIECE_BYTES);
+            end = stop;
+        }
+        let at = queue.iter().position(|piece| piece.range.contains(&offset));
+        let missing = || Error::Other("it was read past its end".into());
+        let piece = at.and_then(|at| queue.get_mut(at)).ok_or_else(missing)?;
+        let start = piece.range.start;
+        if let Fetch::UnderWay(result, _) = &piece.state {
+            match runtime::receive(result) {
+                Ok(bytes) => piece.state = Fetch::There(bytes),
+                Err(e) => {
+                    queue.clear();
+                    return Err(e);
+                }
+            }
+        }
+        match &piece.state {
+            Fetch::There(bytes) => Ok((start, bytes.clone())),
+            Fetch::UnderWay(..) => Err(missing()),
+        }
+    }
+}
+
+impl ReadAt for Remote {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        if offset >= self.head.size || buf.is_empty() {
+            return Ok(0);
+        }
+        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        let (start, bytes) = self.piece(&mut pieces, offset)?;
+        let rest = bytes.get((offset - start) as usize..).unwrap_or_default();
+        let n = rest.len().min(buf.len());
+        buf[..n].copy_from_slice(&rest[..n]);
+        Ok(n)
+    }
+}

@@ -1,0 +1,182 @@
+//! Which store serves a URI: one for each server or bucket, made when it is first named.
+
+use super::polite::Polite;
+use super::runtime;
+use crate::{Error, uri};
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::http::HttpBuilder;
+use object_store::path::Path;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// A server or bucket, and the store that speaks to it.
+#[derive(Debug, Clone)]
+pub(super) struct Bucket {
+    /// `scheme://authority`.
+    pub(super) name: String,
+    pub(super) store: Arc<dyn ObjectStore>,
+    escaped: bool,
+}
+
+/// An object's or prefix's place in its bucket.
+pub(super) struct Place {
+    pub(super) bucket: Bucket,
+    pub(super) path: Path,
+}
+
+impl Place {
+    pub(super) fn of(uri: &str) -> Result<Place, Error> {
+        let (scheme, authority, key) = uri::parts(uri)?;
+        let bucket = Bucket::of(uri, scheme, authority)?;
+        let wrong = |e: object_store::path::Error| Error::Uri(format!("`{uri}`: {e}"));
+        let key = key.trim_end_matches('/');
+        // Over HTTP a key is escaped as the server wants it; elsewhere it is what it says.
+        let path = if bucket.escaped { Path::from_url_path(key) } else { Path::parse(key) }.map_err(wrong)?;
+        Ok(Place { bucket, path })
+    }
+}
+
+impl Bucket {
+    fn of(uri: &str, scheme: &str, authority: &str) -> Result<Bucket, Error> {
+        static KNOWN: OnceLock<Mutex<HashMap<String, Bucket>>> = OnceLock::new();
+        let name = format!("{scheme}://{authority}");
+        let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = known.get(&name) {
+            return Ok(bucket.clone());
+        }
+        let _inside = runtime::handle().enter();
+        let store = connect(uri, scheme, authority, &name)?;
+        let bucket = Bucket { name: name.clone(), store, escaped: scheme.starts_with("http") };
+        known.insert(name, bucket.clone());
+        Ok(bucket)
+    }
+
+    pub(super) fn uri_of(&self, path: &Path) -> String {
+        format!("{}/{path}", self.name)
+    }
+
+    /// What a store's error means.
+    pub(super) fn failed(&self, e: object_store::Error) -> Error {
+        use object_store::Error as E;
+        let said = deepest(&e);
+        match e {
+            E::NotFound { .. } => Error::Missing,
+            E::Precondition { .. } => Error::Changed("its ETag is another one".into()),
+            E::PermissionDenied { .. } | E::Unauthenticated { .. } => Error::Denied(said),
+            E::NotImplemented { .. } | E::NotSupported { .. } | E::InvalidPath { .. } => Error::Other(said),
+            // Whatever is left was tried again and again: a status of 429 or 5xx, a connection that can't be
+            // made or breaks. A server that never can is found by whoever waits for it.
+            _ if is_lasting(&said) => Error::Other(said),
+            _ => Error::Away { host: self.name.clone(), reason: said },
+        }
+    }
+}
+
+/// Whether another try can't help: the server does not know ranges, or the request was wrong.
+fn is_lasting(said: &str) -> bool {
+    ["range", "status 400", "status 405", "status 416", "400 Bad Request", "Not Implemented"]
+        .iter()
+        .any(|mark| said.contains(mark))
+}
+
+/// The innermost sentence of an error: the outer ones only repeat where it came through.
+fn deepest(e: &object_store::Error) -> String {
+    let mut at: &dyn std::error::Error = e;
+    let mut said = at.to_string();
+    while let Some(source) = at.source() {
+        at = source;
+        said = at.to_string();
+    }
+    said.chars().take(300).collect()
+}
+
+fn connect(uri: &str, scheme: &str, authority: &str, name: &str) -> Result<Arc<dyn ObjectStore>, Error> {
+    // The only one in the process; another part of it may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let wrong = |e: object_store::Error| Error::Uri(format!("`{name}`: {}", deepest(&e)));
+    let is_set = |names: &[&str]| names.iter().any(|name| std::env::var_os(name).is_some());
+    Ok(match scheme {
+        "s3" => {
+            let known = [
+                "AWS_ACCESS_KEY_ID",
+                "AWS_WEB_IDENTITY_TOKEN_FILE",
+                "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+                "DRAGNET_S3_INSTANCE_ROLE",
+            ];
+            let builder = AmazonS3Builder::from_env().with_bucket_name(authority);
+            let builder = if is_set(&known) { builder } else { builder.with_skip_signature(true) };
+            let plain = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3"]
+                .iter()
+                .any(|name| std::env::var(name).is_ok_and(|endpoint| endpoint.starts_with("http://")));
+            let builder = builder.with_client_options(options(plain)).with_retry(retries());
+            Arc::new(builder.with_http_connector(Polite::of(name)).build().map_err(wrong)?)
+        }
+        "gs" => {
+            let known = [
+                "GOOGLE_SERVICE_ACCOUNT",
+                "GOOGLE_SERVICE_ACCOUNT_PATH",
+                "GOOGLE_SERVICE_ACCOUNT_KEY",
+                "GOOGLE_APPLICATION_CREDENTIALS",
+            ];
+            let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(authority);
+            let builder = if is_set(&known) { builder } else { builder.with_skip_signature(true) };
+            let builder = builder.with_client_options(options(false)).with_retry(retries());
+            Arc::new(builder.with_http_connector(Polite::of(name)).build().map_err(wrong)?)
+        }
+        "az" => {
+            let known = [
+                "AZURE_STORAGE_ACCOUNT_KEY",
+                "AZURE_STORAGE_ACCESS_KEY",
+                "AZURE_STORAGE_SAS_TOKEN",
+                "AZURE_STORAGE_SAS_KEY",
+                "AZURE_CLIENT_ID",
+                "AZURE_STORAGE_USE_EMULATOR",
+            ];
+            let builder = MicrosoftAzureBuilder::from_env().with_container_name(authority);
+            let builder = if is_set(&known) { builder } else { builder.with_skip_signature(true) };
+            let plain = is_set(&["AZURE_STORAGE_USE_EMULATOR"]);
+            let builder = builder.with_client_options(options(plain)).with_retry(retries());
+            Arc::new(builder.with_http_connector(Polite::of(name)).build().map_err(wrong)?)
+        }
+        "http" | "https" => {
+            let builder = HttpBuilder::new().with_url(name).with_client_options(options(scheme == "http"));
+            Arc::new(
+                builder.with_retry(retries()).with_http_connector(Polite::of(name)).build().map_err(wrong)?,
+            )
+        }
+        #[cfg(feature = "hdfs")]
+        "hdfs" => {
+            let builder = hdfs_native_object_store::HdfsObjectStoreBuilder::new().with_url(name);
+            Arc::new(builder.with_io_runtime(runtime::handle().clone()).build().map_err(wrong)?)
+        }
+        _ => return Err(uri::unknown_scheme(uri)),
+    })
+}
+
+fn options(plain: bool) -> ClientOptions {
+    ClientOptions::new()
+        .with_allow_http(plain)
+        .with_connect_timeout(Duration::from_secs(5))
+        // A slow answer is an answer as long as something comes.
+        .with_timeout(Duration::from_secs(600))
+        .with_read_timeout(Duration::from_secs(20))
+}
+
+/// 429, 5xx and broken connections are tried again by the store, for about a minute; after that it is for the job
+/// to wait.
+fn retries() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(10),
+            base: 2.0,
+        },
+        max_retries: 10,
+        retry_timeout: Duration::from_secs(60),
+    }
+}

@@ -1,0 +1,72 @@
+//! Objects on servers: what is there, and the stores by which they are reached.
+
+mod ahead;
+mod bucket;
+mod polite;
+mod prefix;
+mod runtime;
+
+pub use ahead::Remote;
+pub use polite::{Limits, set_limits};
+pub use prefix::{Prefix, Upload};
+
+use crate::{Error, uri};
+use bucket::{Bucket, Place};
+use futures_util::TryStreamExt;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+
+/// What is known of an object without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Where it is.
+    pub uri: String,
+    /// Stored bytes.
+    pub size: u64,
+    /// Changes with the object: its ETag, else its size and time of change.
+    pub version: String,
+}
+
+impl Head {
+    fn of(bucket: &Bucket, meta: &ObjectMeta) -> Head {
+        Head { uri: bucket.uri_of(&meta.location), size: meta.size, version: version(meta) }
+    }
+}
+
+fn version(meta: &ObjectMeta) -> String {
+    match &meta.e_tag {
+        Some(tag) => tag.clone(),
+        None => format!("{TIMED}{}-{}", meta.size, meta.last_modified.timestamp_millis()),
+    }
+}
+
+/// How a version begins that is no ETag.
+const TIMED: &str = "time:";
+
+/// Asks for an object.
+///
+/// # Errors
+/// See [`Error`].
+pub fn head(uri: &str) -> Result<Head, Error> {
+    let Place { bucket, path } = Place::of(uri)?;
+    let store = bucket.store.clone();
+    let meta = runtime::wait(async move { store.head(&path).await }).map_err(|e| bucket.failed(e))?;
+    Ok(Head { uri: uri.to_owned(), size: meta.size, version: version(&meta) })
+}
+
+/// Every object below a prefix that ends with `/`, by key.
+///
+/// # Errors
+/// See [`Error`]; an HTTP server has no listing.
+pub fn list(uri: &str) -> Result<Vec<Head>, Error> {
+    if uri::scheme(uri).is_some_and(|scheme| scheme.starts_with("http")) {
+        return Err(Error::Uri(format!(
+            "`{uri}`: an HTTP server has no listing; name its objects, or a manifest of them"
+        )));
+    }
+    let Place { bucket, path } = Place::of(uri)?;
+    let store = bucket.store.clone();
+    let listed = runtime::wait(async move { store.list(Some(&path)).try_collect::<Vec<ObjectMeta>>().await });
+    let mut found = listed.map_err(|e| bucket.failed(e))?;
+    found.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+    Ok(found.iter().map(|meta| Head::of(&bucket, meta)).collect())
+}

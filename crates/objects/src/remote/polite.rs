@@ -1,0 +1,241 @@
+//! Politeness: what one process asks of one server at a time, and how it slows down when it is asked to.
+//!
+//! A server that answers 429 or 503, or 403 although it has served before (which is how some say "too fast"),
+//! is left alone by all requests of this process, for as long as its `Retry-After` says (RFC 9110, 10.2.3), else a
+//! little longer each time. When that is longer than a request can wait, it fails, and the job waits instead.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+};
+use reqwest::StatusCode;
+use reqwest::header::{CONTENT_LENGTH, RETRY_AFTER};
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What one process may ask of one server.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// Requests under way at once.
+    pub connections: Option<usize>,
+    /// Bytes per second.
+    pub bytes_per_s: Option<u64>,
+}
+
+/// Requests under way to one server where nothing else is said.
+const CONNECTIONS: usize = 16;
+/// The longest that a request waits for its server's patience.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// The pause after a first refusal without `Retry-After`; it doubles with each that follows.
+const PAUSE: Duration = Duration::from_millis(200);
+
+static LIMITS: OnceLock<Limits> = OnceLock::new();
+
+/// Sets the limits of this process, before it first speaks to a server; later calls change nothing.
+pub fn set_limits(limits: Limits) {
+    let _ = LIMITS.set(limits);
+}
+
+/// What this process knows of a server.
+#[derive(Debug)]
+pub(super) struct Host {
+    slots: Arc<Semaphore>,
+    bytes_per_s: Option<u64>,
+    manners: Mutex<Manners>,
+}
+
+#[derive(Debug, Default)]
+struct Manners {
+    /// Whether it has ever served: then a 403 is a plea for slowness.
+    has_served: bool,
+    /// Until when nothing is asked of it.
+    rest_until: Option<Instant>,
+    /// When the bytes that were asked for have been paid for in time.
+    paid_until: Option<Instant>,
+    refusals: u32,
+}
+
+/// Makes clients that keep a server's manners.
+#[derive(Debug)]
+pub(super) struct Polite(Arc<Host>);
+
+impl Polite {
+    pub(super) fn of(name: &str) -> Polite {
+        static HOSTS: OnceLock<Mutex<HashMap<String, Arc<Host>>>> = OnceLock::new();
+        let mut hosts = HOSTS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        let host = hosts.entry(name.to_owned()).or_insert_with(|| {
+            let limits = LIMITS.get().copied().unwrap_or_default();
+            Arc::new(Host::new(limits))
+        });
+        Polite(host.clone())
+    }
+}
+
+impl HttpConnector for Polite {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let inner = object_store::client::ReqwestConnector::default().connect(options)?;
+        Ok(HttpClient::new(Service { host: self.0.clone(), inner }))
+    }
+}
+
+#[derive(Debug)]
+struct Service {
+    host: Arc<Host>,
+    inner: HttpClient,
+}
+
+#[async_trait]
+impl HttpService for Service {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        self.host.rest().await;
+        let slot = self.host.slots.clone().acquire_owned().await.ok();
+        let reads = matches!(request.method().as_str(), "GET" | "HEAD");
+        let mut response = self.inner.execute(request).await?;
+        if self.host.refuses(response.status(), response.headers(), reads) {
+            // The store tries this status again, and not 403.
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        let length = response.headers().get(CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse().ok());
+        self.host.pay(length.unwrap_or(0)).await;
+        // A connection is in use until its body has been read.
+        Ok(response.map(|body| HttpResponseBody::new(Held { body, _slot: slot })))
+    }
+}
+
+/// A body that keeps its connection's slot.
+struct Held {
+    body: HttpResponseBody,
+    _slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Host {
+    fn new(limits: Limits) -> Host {
+        Host {
+            slots: Arc::new(Semaphore::new(limits.connections.unwrap_or(CONNECTIONS).max(1))),
+            bytes_per_s: limits.bytes_per_s.filter(|n| *n > 0),
+            manners: Mutex::default(),
+        }
+    }
+
+    fn manners(&self) -> std::sync::MutexGuard<'_, Manners> {
+        self.manners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the server has had its rest, though not longer than a request can.
+    async fn rest(&self) {
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            let until = self.manners().rest_until;
+            let Some(until) = until.filter(|until| *until > Instant::now()) else { return };
+            tokio::time::sleep_until(until.min(patience).into()).await;
+            if Instant::now() >= patience {
+                return;
+            }
+        }
+    }
+
+    /// Takes note of how the server answered; returns whether it asks for patience.
+    fn refuses(&self, status: StatusCode, headers: &reqwest::header::HeaderMap, reads: bool) -> bool {
+        let mut manners = self.manners();
+        if status.is_success() {
+            (manners.has_served, manners.refusals) = (true, 0);
+            return false;
+        }
+        let busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        if !busy && !(status == StatusCode::FORBIDDEN && manners.has_served && reads) {
+            return false;
+        }
+        let said = headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
+        let pause = said.unwrap_or_else(|| PAUSE.saturating_mul(1 << manners.refusals.min(7)));
+        manners.refusals += 1;
+        let until = Instant::now() + pause.min(Duration::from_secs(24 * 3600));
+        manners.rest_until = manners.rest_until.max(Some(until));
+        true
+    }
+
+    /// Waits as long as so many bytes take at the rate that is allowed.
+    async fn pay(&self, bytes: u64) {
+        let Some(rate) = self.bytes_per_s else { return };
+        let until = {
+            let mut manners = self.manners();
+            let from = manners.paid_until.map_or_else(Instant::now, |until| until.max(Instant::now()));
+            let until = from + Duration::from_secs_f64(bytes as f64 / rate as f64);
+            *manners.paid_until.insert(until)
+        };
+        tokio::time::sleep_until(until.into()).await;
+    }
+}
+
+/// A `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
+fn retry_after(value: &str) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = httpdate::parse_http_date(value.trim()).ok()?;
+    Some(at.duration_since(std::time::SystemTime::now()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::header::{HeaderMap, HeaderValue};
+
+    #[test]
+    fn knows_a_plea_for_patience() {
+        let table: [(&[u16], bool); 5] = [
+            (&[200], false),
+            (&[429], true),
+            (&[503], true),
+            // One that never served means it.
+            (&[403], false),
+            (&[200, 403], true),
+        ];
+        for (statuses, expected) in table {
+            let host = Host::new(Limits::default());
+            let mut last = false;
+            for status in statuses {
+                last = host.refuses(StatusCode::from_u16(*status).unwrap(), &HeaderMap::new(), true);
+            }
+            assert_eq!(last, expected, "{statuses:?}");
+            assert_eq!(host.manners().rest_until.is_some(), expected, "{statuses:?}");
+        }
+    }
+
+    #[test]
+    fn obeys_retry_after() {
+        let host = Host::new(Limits::default());
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("30"))]);
+        assert!(host.refuses(StatusCode::TOO_MANY_REQUESTS, &headers, true));
+        let rest = host.manners().rest_until.unwrap() - Instant::now();
+        assert!(rest > Duration::from_secs(25), "{rest:?}");
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(retry_after("soon"), None);
+    }
+}
