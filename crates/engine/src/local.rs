@@ -210,7 +210,7 @@ impl Driver {
         let mut tasks: VecDeque<Task> = tasks.into();
         let mut running = JoinSet::new();
         let mut stop = self.stop.clone();
-        let mut reported = Instant::now();
+        let (mut reported, mut away) = (Instant::now(), None);
         loop {
             if self.is_stopped(round).map_err(failed)? {
                 // Dropping the set drops the mappers, and that kills them.
@@ -220,8 +220,14 @@ impl Driver {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stopped| *stopped) => return Err(Failure::Stopped),
-                Some(ended) = running.join_next() => if let Ok(Err(e)) = ended {
-                    return Err(failed(e));
+                Some(ended) = running.join_next() => match ended {
+                    // What is under way may still get its bytes: it is not thrown away.
+                    Ok(Err(e @ dragnet_run::Error::Away { .. })) => {
+                        tasks.clear();
+                        away = Some(e);
+                    }
+                    Ok(Err(e)) => return Err(failed(e)),
+                    Ok(Ok(())) | Err(_) => {}
                 },
                 slot = self.pool.slots.clone().acquire_owned(), if !tasks.is_empty() => {
                     let (Ok(slot), Some(task)) = (slot, tasks.pop_front()) else { break };
@@ -251,6 +257,9 @@ impl Driver {
             }
         }
         progress.fill(&mut report, 0);
+        if let Some(e) = away {
+            return Err(failed(e));
+        }
         report.ended = true;
         Ok(report)
     }

@@ -17,11 +17,13 @@ pub(crate) struct Sandbox {
     pub(crate) folder: tempfile::TempDir,
     /// Where the Status DB is, if not in the state folder.
     pub(crate) store: Option<String>,
+    /// What the environment says besides, such as where S3 is.
+    pub(crate) env: Vec<(&'static str, String)>,
 }
 
 impl Sandbox {
     pub(crate) fn new() -> Sandbox {
-        Sandbox { folder: tempfile::tempdir().unwrap(), store: None }
+        Sandbox { folder: tempfile::tempdir().unwrap(), store: None, env: Vec::new() }
     }
 
     /// A sandbox whose Status DB is a schema of its own in the database that `./check` starts.
@@ -63,6 +65,7 @@ impl Sandbox {
         command
             .args(arguments)
             .env("DRAGNET_STATE", self.state())
+            .envs(self.env.iter().map(|(name, value)| (*name, value)))
             .env_remove("DRAGNET_SERVER")
             .env_remove("DRAGNET_CRASH");
         command

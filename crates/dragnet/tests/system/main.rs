@@ -10,10 +10,14 @@ mod crash;
 mod faults;
 mod harness;
 mod http;
+#[cfg(feature = "hadoop")]
+mod objects;
 mod oracle;
 #[cfg(feature = "postgres")]
 mod roles;
 mod scan;
 mod search;
+#[cfg(feature = "hadoop")]
+mod servers;
 mod soak;
 mod two;

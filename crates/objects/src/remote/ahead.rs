@@ -140,7 +140,7 @@ impl Remote {
                 stop = stop.min(end + FIRST_BYTES);
             }
             queue.push_back(self.fetch(end..stop));
-            *next_bytes = (*next_bytes * 2).min(PIECE_BYTES);
+            *next_bytes = (*next_bytes * 4).min(PIECE_BYTES);
             end = stop;
         }
         let at = queue.iter().position(|piece| piece.range.contains(&offset));

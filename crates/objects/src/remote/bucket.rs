@@ -69,18 +69,23 @@ impl Bucket {
             E::PermissionDenied { .. } | E::Unauthenticated { .. } => Error::Denied(said),
             E::NotImplemented { .. } | E::NotSupported { .. } | E::InvalidPath { .. } => Error::Other(said),
             // Whatever is left was tried again and again: a status of 429 or 5xx, a connection that can't be
-            // made or breaks. A server that never can is found by whoever waits for it.
-            _ if is_lasting(&said) => Error::Other(said),
-            _ => Error::Away { host: self.name.clone(), reason: said },
+            // made or breaks. Another refusal is for good.
+            _ => match refusal(&said) {
+                Some(404) => Error::Missing,
+                Some(status) if !matches!(status, 408 | 429) => Error::Other(said),
+                _ if said.contains("range") => {
+                    Error::Other(format!("its server does not serve ranges: {said}"))
+                }
+                _ => Error::Away { host: self.name.clone(), reason: said },
+            },
         }
     }
 }
 
-/// Whether another try can't help: the server does not know ranges, or the request was wrong.
-fn is_lasting(said: &str) -> bool {
-    ["range", "status 400", "status 405", "status 416", "400 Bad Request", "Not Implemented"]
-        .iter()
-        .any(|mark| said.contains(mark))
+/// The status of a refusal, 400 to 499, as the store's error words it.
+fn refusal(said: &str) -> Option<u16> {
+    let (_, rest) = said.split_once("status code: ")?;
+    rest.get(..3)?.parse().ok().filter(|status| (400..500).contains(status))
 }
 
 /// The innermost sentence of an error: the outer ones only repeat where it came through.
@@ -167,16 +172,16 @@ fn options(plain: bool) -> ClientOptions {
         .with_read_timeout(Duration::from_secs(20))
 }
 
-/// 429, 5xx and broken connections are tried again by the store, for about a minute; after that it is for the job
-/// to wait.
+/// 429, 5xx and broken connections are tried again here for some seconds; after that the job waits, and holds
+/// nothing meanwhile.
 fn retries() -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
             init_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(10),
+            max_backoff: Duration::from_secs(3),
             base: 2.0,
         },
-        max_retries: 10,
+        max_retries: 6,
         retry_timeout: Duration::from_secs(60),
     }
 }

@@ -32,7 +32,7 @@ pub struct Limits {
 /// Requests under way to one server where nothing else is said.
 const CONNECTIONS: usize = 16;
 /// The longest that a request waits for its server's patience.
-const PATIENCE: Duration = Duration::from_secs(45);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause after a first refusal without `Retry-After`; it doubles with each that follows.
 const PAUSE: Duration = Duration::from_millis(200);
 
