@@ -44,6 +44,12 @@ pub(crate) struct ServiceArgs {
     /// Seconds without progress after which a mapper is killed
     #[arg(long, value_name = "S", default_value_t = 60)]
     mapper_silence_s: u64,
+    /// Requests under way at once to one server of objects, over all mappers
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    host_connections: usize,
+    /// The most MiB per second from one server of objects, over all mappers
+    #[arg(long, value_name = "MIB")]
+    host_mib_s: Option<u64>,
     /// Prices, as a file like the one that `docs/rates.md` shows [default: 500 millionths of a dollar per GiB]
     #[arg(long, value_name = "FILE")]
     rates: Option<PathBuf>,
@@ -106,12 +112,11 @@ impl Service {
     /// Starts the controllers whose names `takes` takes, for one job or for all.
     pub(crate) fn work(&mut self, only: Option<&str>, takes: &dyn Fn(&str) -> bool) -> Result<()> {
         let stopped = self.stop.subscribe();
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let mappers = self.args.mappers.unwrap_or_else(cores).max(1);
         let policy = LocalPolicy {
-            mapper: mapper_command(self.args.mapper_memory_mib)?,
-            mappers: self
-                .args
-                .mappers
-                .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+            mapper: self.mapper_command(mappers)?,
+            mappers,
             attempts_max: 4,
             silence_max: Duration::from_secs(self.args.mapper_silence_s.max(1)),
             ended_topic: topic::MONITOR,
@@ -141,6 +146,19 @@ impl Service {
             }
         }));
         Ok(())
+    }
+
+    /// The mapper is this program; each of them gets its share of what a server of objects is asked for.
+    fn mapper_command(&self, mappers: usize) -> Result<MapperCommand> {
+        let program = std::env::current_exe().context("find this program, which is also the mapper")?;
+        let mut arguments = vec!["map".to_owned(), "--lifeline".to_owned()];
+        let mut say = |flag: &str, value: u64| arguments.extend([flag.to_owned(), value.to_string()]);
+        say("--memory-mib", self.args.mapper_memory_mib);
+        say("--host-connections", (self.args.host_connections / mappers).max(1) as u64);
+        if let Some(mib) = self.args.host_mib_s {
+            say("--host-bytes-s", (mib << 20) / mappers as u64);
+        }
+        Ok(MapperCommand { program, arguments })
     }
 
     /// Registers the groups, so that a job that is posted before anybody works finds its queue.
@@ -214,14 +232,6 @@ async fn stop_signal() -> Result<()> {
     }
 }
 
-/// The mapper is this program.
-fn mapper_command(memory_mib: u64) -> Result<MapperCommand> {
-    let program = std::env::current_exe().context("find this program, which is also the mapper")?;
-    let arguments =
-        ["map", "--lifeline", "--memory-mib"].map(str::to_owned).into_iter().chain([memory_mib.to_string()]);
-    Ok(MapperCommand { program, arguments: arguments.collect() })
-}
-
 fn read_rates(file: Option<&Path>) -> Result<Rates> {
     let Some(file) = file else { return Ok(Rates::default()) };
     let text =
@@ -285,6 +295,8 @@ impl ServiceArgs {
             mappers: None,
             mapper_memory_mib: 2048,
             mapper_silence_s: 60,
+            host_connections: 32,
+            host_mib_s: None,
             rates: None,
             lease_s: 12,
             poll_s: 0.25,

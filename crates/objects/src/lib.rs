@@ -35,6 +35,18 @@ pub fn is_remote(entry: &str) -> bool {
     matches!(uri::scheme(entry), Some("s3" | "gs" | "az" | "http" | "https" | "hdfs"))
 }
 
+/// Checks a URI of [`is_remote`] by its look: whether this build reaches its kind of server, and knows its parts.
+///
+/// # Errors
+/// [`Error::Uri`].
+pub fn check(uri: &str) -> Result<(), Error> {
+    let is_reached = match uri::scheme(uri) {
+        Some("hdfs") => cfg!(feature = "hdfs"),
+        _ => cfg!(feature = "remote"),
+    };
+    if is_reached { uri::parts(uri).map(drop) } else { Err(uri::unknown_scheme(uri)) }
+}
+
 /// What became of a put-if-absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {

@@ -6,7 +6,6 @@ mod coverage;
 mod demo;
 mod hits;
 mod list;
-mod map;
 mod pack;
 mod replay;
 mod scan;
@@ -59,7 +58,7 @@ pub(crate) enum Command {
     /// Send a parked job on its way again
     Redrive(wish::Redrive),
     /// Scan shards: what a map task runs (shards as lines on stdin, counters on stderr)
-    Map(map::Map),
+    Map(dragnet_mapper::Map),
 }
 
 impl Command {

@@ -75,7 +75,7 @@ fn what_is_wrong_is_a_problem_that_says_so() {
         ),
         ("a bad name", job(json!([{ "name": "1", "regex": "x" }]), "/tmp"), 400, "/patterns/0"),
         ("a relative path", job(good.clone(), "tmp"), 400, "/dataset/0"),
-        ("a scheme of another build", job(good.clone(), "s3://b/k"), 400, "/dataset/0"),
+        ("a scheme that nobody knows", job(good.clone(), "ftp://b/k"), 400, "/dataset/0"),
         (
             "an unknown member",
             json!({ "patterns": good, "dataset": ["/tmp"], "colour": 1 }).to_string(),

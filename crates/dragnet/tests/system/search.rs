@@ -23,7 +23,7 @@ fn exit_codes_are_greps_with_one_more() {
         ("gaps", vec!["search", "needle", &file, &parquet], 3, "NOT complete"),
         ("a broken pattern", vec!["search", "x(", &file], 2, "unclosed group"),
         ("a missing path", vec!["search", "x", "/none"], 2, "`/none` does not exist"),
-        ("a missing feature", vec!["search", "x", "hdfs://h/p"], 2, "the feature `hdfs`"),
+        ("an unknown scheme", vec!["search", "x", "ftp://h/p"], 2, "only paths and"),
         ("no data", vec!["search", "x"], 2, "nothing to search"),
         ("no such job", vec!["status", "none"], 2, "there is no job `none`"),
     ];

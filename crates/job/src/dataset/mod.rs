@@ -90,7 +90,7 @@ pub fn check(entry: &str) -> Result<(), Error> {
     if !dragnet_run::is_remote(entry) {
         return path_of(entry).map(drop);
     }
-    uri::parts(entry).map(drop).map_err(|e| Error::Entry(e.to_string()))
+    dragnet_objects::check(entry).map_err(|e| Error::Entry(e.to_string()))
 }
 
 /// Resolves a dataset, or an even sample of its objects.

@@ -1,24 +1,44 @@
-//! `dragnet map`: the mapper, as Hadoop Streaming and the local engine run it.
+//! The mapper, as Hadoop Streaming and the local engine run it: tasks come as lines on stdin, a line on stdout says what
+//! became of each, and stderr tells of progress in Hadoop's words (`reporter:counter:`, `reporter:status:`).
+//!
+//! It is `dragnet map`, and a program of its own, `dragnet-map`, that holds nothing else and can be shipped.
 
-use crate::exit;
 use anyhow::{Context, Result};
 use dragnet_run::{Mapper, Outcome, Task};
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::sync::mpsc;
 
+/// How a mapper is run.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Map {
+pub struct Map {
     /// Exit at once when stdin ends: whoever started this has died
     #[arg(long)]
     lifeline: bool,
     /// The most memory, in MiB
     #[arg(long, value_name = "MIB")]
     memory_mib: Option<u64>,
+    /// Requests under way at once to one server of objects
+    #[arg(long, value_name = "N")]
+    host_connections: Option<usize>,
+    /// The most bytes per second from one server of objects
+    #[arg(long, value_name = "N")]
+    host_bytes_s: Option<u64>,
 }
 
+/// A shard could not be had: Hadoop is to count the attempt as failed.
+const FAILED: u8 = 2;
+
 impl Map {
-    pub(crate) fn run(self) -> Result<ExitCode> {
+    /// Runs all tasks that stdin names.
+    ///
+    /// # Errors
+    /// When a task can't be understood, or the run's output can't be read or written.
+    pub fn run(self) -> Result<ExitCode> {
+        dragnet_objects::set_limits(dragnet_objects::Limits {
+            connections: self.host_connections,
+            bytes_per_s: self.host_bytes_s,
+        });
         if let Some(mib) = self.memory_mib {
             let limit = rustix::process::Rlimit { current: Some(mib << 20), maximum: Some(mib << 20) };
             rustix::process::setrlimit(rustix::process::Resource::As, limit)
@@ -48,7 +68,7 @@ impl Map {
             out.write_all(b"\n")?;
             out.flush()?;
         }
-        Ok(if failed { exit::ERROR } else { exit::HITS }.into())
+        Ok(if failed { FAILED } else { 0 }.into())
     }
 }
 
