@@ -6,6 +6,7 @@
 //! and none can wait in a circle.
 
 mod reads;
+mod together;
 mod verbs;
 mod writer;
 
@@ -19,7 +20,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
-use writer::Writer;
+use writer::{Asked, Writer};
 pub(crate) use writer::{Batches, OnCommit};
 
 /// The pattern's tables, in SQLite's words.
@@ -319,7 +320,7 @@ impl Store for SqlStore {
         let machine = verbs::machine(self.machines, &accept.kind)?;
         let work = verbs::begun(machine, &mut accept);
         let spec = work.spec.to_string();
-        self.accepts.write(move |tx| verbs::accept(tx, work, &spec, accept)).await
+        self.accepts.accept(Asked { work, spec, accept }).await
     }
 
     async fn claim(&self, controller: &str, by: &Claimant, most: usize) -> Result<Vec<Claim>, Error> {

@@ -8,11 +8,11 @@ use crate::{Error, Machine, Status, Step};
 use std::time::Duration;
 
 impl Tx<'_> {
-    fn execute(&mut self, sql: &str, values: &[Param<'_>]) -> Result<usize, Error> {
+    pub(super) fn execute(&mut self, sql: &str, values: &[Param<'_>]) -> Result<usize, Error> {
         self.db.execute(sql, values)
     }
 
-    fn all<T>(
+    pub(super) fn all<T>(
         &mut self,
         sql: &str,
         values: &[Param<'_>],
@@ -45,7 +45,7 @@ impl Tx<'_> {
     }
 
     /// Keeps groups from coming and going, or keeps all others from looking at them.
-    fn lock_groups(&mut self, alone: bool) -> Result<(), Error> {
+    pub(super) fn lock_groups(&mut self, alone: bool) -> Result<(), Error> {
         if self.db.is_shared() {
             let mode = if alone { "exclusive" } else { "row share" };
             self.execute(&format!("lock table consumer_group in {mode} mode"), &[])?;
@@ -53,7 +53,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn wakes(&mut self, group: &str, due_ms: i64) {
+    pub(super) fn wakes(&mut self, group: &str, due_ms: i64) {
         if due_ms <= self.now {
             self.woken.insert(group.to_owned());
         }
@@ -100,11 +100,16 @@ pub(super) fn begun(machine: &Machine, accept: &mut Accept) -> Work {
     }
 }
 
+/// When a work that is accepted now should be over.
+pub(super) fn deadline(accept: &Accept, now: i64) -> Option<i64> {
+    accept.deadline.map(|after| now.saturating_add(ms(after)))
+}
+
 pub(super) fn accept(tx: &mut Tx<'_>, work: Work, spec: &str, accept: Accept) -> Result<Accepted, Error> {
     if let Some(work) = accepted_before(tx, &accept)? {
         return Ok(Accepted { work, replayed: true });
     }
-    let deadline_ms = accept.deadline.map(|after| tx.now.saturating_add(ms(after)));
+    let deadline_ms = deadline(&accept, tx.now);
     let work = Work { created_ms: tx.now, deadline_ms, ..work };
     let sql = "insert into work (id, tenant, kind, spec, stage, status, created_ms, deadline_ms, events) \
                values (?1, ?2, ?3, ?4, ?5, 'accepted', ?6, ?7, 1)";

@@ -4,8 +4,9 @@
 //! In a batch each request has a savepoint, so that its own error takes back nothing of the others'. A full
 //! disk, an I/O error or a lost connection is another matter: the whole batch fails.
 
-use super::{Access, Connect, Db, Tx};
+use super::{Access, Connect, Db, Tx, together, verbs};
 use crate::Error;
+use crate::store::{Accept, Accepted, Work};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use tokio::sync::oneshot;
@@ -23,6 +24,52 @@ pub(crate) struct Batches {
 trait Request: Send {
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Error>;
     fn answer(self: Box<Self>, committed: Result<(), Error>);
+
+    /// What is to be accepted, where the request is no more than that and was not run yet.
+    fn asked(&self) -> Option<&Asked> {
+        None
+    }
+
+    /// Takes note that it was accepted together with others, when the transaction began at `now`.
+    fn accepted(&mut self, _now: i64) {}
+}
+
+/// A request to be accepted, with its work as it begins.
+pub(super) struct Asked {
+    pub(super) work: Work,
+    pub(super) spec: String,
+    pub(super) accept: Accept,
+}
+
+struct Acceptance {
+    asked: Option<Asked>,
+    result: Option<Result<Accepted, Error>>,
+    reply: oneshot::Sender<Result<Accepted, Error>>,
+}
+
+impl Request for Acceptance {
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Error> {
+        let Some(Asked { work, spec, accept }) = self.asked.take() else { return Ok(()) };
+        let result = verbs::accept(tx, work, &spec, accept);
+        let failed = result.as_ref().err().cloned();
+        self.result = Some(result);
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), Error>) {
+        reply(self.reply, self.result, committed);
+    }
+
+    fn asked(&self) -> Option<&Asked> {
+        self.asked.as_ref()
+    }
+
+    fn accepted(&mut self, now: i64) {
+        let Some(Asked { work, accept, .. }) = self.asked.take() else { return };
+        let deadline_ms = verbs::deadline(&accept, now);
+        let work = Work { created_ms: now, deadline_ms, ..work };
+        self.result = Some(Ok(Accepted { work, replayed: false }));
+    }
 }
 
 struct Job<F, T> {
@@ -45,15 +92,24 @@ where
     }
 
     fn answer(self: Box<Self>, committed: Result<(), Error>) {
-        let not_run = || Err(Error::Unavailable("the transaction was given up before this request".into()));
-        let result = match (committed, self.result) {
-            // What the request itself was refused for is the better answer than why the batch failed.
-            (Err(e), Some(Ok(_)) | None) => Err(e),
-            (_, result) => result.unwrap_or_else(not_run),
-        };
-        // Nobody waits any more where the client has gone.
-        let _ = self.reply.send(result);
+        reply(self.reply, self.result, committed);
     }
+}
+
+/// Tells who asked how it went.
+fn reply<T>(
+    to: oneshot::Sender<Result<T, Error>>,
+    result: Option<Result<T, Error>>,
+    committed: Result<(), Error>,
+) {
+    let not_run = || Err(Error::Unavailable("the transaction was given up before this request".into()));
+    let result = match (committed, result) {
+        // What the request itself was refused for is the better answer than why the batch failed.
+        (Err(e), Some(Ok(_)) | None) => Err(e),
+        (_, result) => result.unwrap_or_else(not_run),
+    };
+    // Nobody waits any more where the client has gone.
+    let _ = to.send(result);
 }
 
 /// A handle on the writer's thread; the thread ends with the last handle.
@@ -83,10 +139,23 @@ impl Writer {
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let gone = || Error::Unavailable("its writer has ended".into());
         let (reply, answer) = oneshot::channel();
-        let job = Job { work: Some(work), result: None, reply };
-        self.queue.send(Box::new(job)).map_err(|_| gone())?;
+        self.ask(Box::new(Job { work: Some(work), result: None, reply }), answer).await
+    }
+
+    /// Accepts a request, and answers after the commit that holds it.
+    pub(super) async fn accept(&self, asked: Asked) -> Result<Accepted, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Box::new(Acceptance { asked: Some(asked), result: None, reply }), answer).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: Box<dyn Request>,
+        answer: oneshot::Receiver<Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let gone = || Error::Unavailable("its writer has ended".into());
+        self.queue.send(request).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }
@@ -150,6 +219,9 @@ fn run_all(
 ) -> Result<bool, Error> {
     let now = db.now_ms()?;
     let alone = batch.len() == 1;
+    if !alone && db.is_shared() && accept_together(db, batch, now, woken)? {
+        return Ok(true);
+    }
     for request in batch {
         if !alone {
             db.execute("savepoint request", &[])?;
@@ -166,5 +238,30 @@ fn run_all(
             db.execute("release request", &[])?;
         }
     }
+    Ok(true)
+}
+
+/// Where each statement is a journey to a server, requests that are all to be accepted go there together. Says no,
+/// and leaves nothing, where one of them is not as simple as that: then each goes by itself.
+fn accept_together(
+    db: &mut dyn Db,
+    batch: &mut [Box<dyn Request>],
+    now: i64,
+    woken: &mut BTreeSet<String>,
+) -> Result<bool, Error> {
+    let Some(asked) = batch.iter().map(|request| request.asked()).collect::<Option<Vec<&Asked>>>() else {
+        return Ok(false);
+    };
+    db.execute("savepoint together", &[])?;
+    let mut tx = Tx { db: &mut *db, now, woken: BTreeSet::new() };
+    match together::accept(&mut tx, &asked) {
+        Ok(true) => woken.append(&mut tx.woken),
+        Err(Error::Unavailable(reason)) => return Err(Error::Unavailable(reason)),
+        Ok(false) | Err(_) => {
+            db.execute("rollback to together", &[])?;
+            return Ok(false);
+        }
+    }
+    batch.iter_mut().for_each(|request| request.accepted(now));
     Ok(true)
 }

@@ -107,6 +107,48 @@ async fn a_request_that_nobody_waits_for_is_refused(store: &Arc<dyn Store>) {
     assert!(store.works("t", Filter::default(), Page { limit: 9, after: None }).await.unwrap().is_empty());
 }
 
+/// What gathers behind a commit is accepted together where it can be, and each is told what it would have been alone.
+async fn requests_at_once_are_answered_as_one_by_one(store: &Arc<dyn Store>) {
+    store.add_group("left", "begin", false).await.unwrap();
+    store.add_group("right", "begin", false).await.unwrap();
+    store.accept(request(Some(("old", "1")))).await.unwrap();
+    let plain = || (0..20).map(|_| request(None));
+    let keyed =
+        |from: usize| (from..from + 20).map(|n| request(Some((Box::leak(n.to_string().into()), "1"))));
+    let odd: [(Accept, fn(&Result<Accepted, Error>) -> bool); 3] = [
+        (request(Some(("old", "1"))), |answer| answer.as_ref().is_ok_and(|accepted| accepted.replayed)),
+        (request(Some(("old", "2"))), |answer| matches!(answer, Err(Error::KeyReused))),
+        (Accept { topic: "nobody's".into(), ..request(None) }, |answer| {
+            matches!(answer, Err(Error::Unregistered(_)))
+        }),
+    ];
+    let mut expected = 1;
+    for (n, odd) in std::iter::once(None).chain(odd.into_iter().map(Some)).enumerate() {
+        let mut asked = JoinSet::new();
+        for accept in plain().chain(keyed(100 * n)).chain(keyed(100 * n)) {
+            let store = store.clone();
+            asked.spawn(async move { store.accept(accept).await.unwrap().work.id });
+        }
+        if let Some((accept, is_right)) = odd {
+            let answer = store.accept(accept).await;
+            assert!(is_right(&answer), "{answer:?}");
+        }
+        let ids: std::collections::BTreeSet<String> = asked.join_all().await.into_iter().collect();
+        assert_eq!(ids.len(), 40, "a key makes one work");
+        expected += 40;
+    }
+    for group in store.groups().await.unwrap() {
+        assert_eq!(group.waiting, expected, "{}", group.name);
+    }
+    let page = Page { limit: 1000, after: None };
+    let works = store.works("t", Filter::default(), page).await.unwrap();
+    assert_eq!(works.len() as i64, expected);
+    for work in works {
+        assert_eq!(store.events(&work.id, 0, 9).await.unwrap().len(), 1);
+        assert_eq!(store.work("t", &work.id).await.unwrap().unwrap().1.len(), 2, "a row for each group");
+    }
+}
+
 async fn a_step_on_the_way_forgets_no_failure(store: &Arc<dyn Store>) {
     let id = one_work(store).await;
     for failures in 1..=2 {
@@ -425,6 +467,7 @@ macro_rules! suite {
 suite! {
     the_same_key_is_the_same_work
     a_request_that_nobody_waits_for_is_refused
+    requests_at_once_are_answered_as_one_by_one
     a_step_on_the_way_forgets_no_failure
     a_watcher_is_never_suspect
     twins_are_one
