@@ -83,6 +83,7 @@ impl Scan {
                 .threads
                 .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into)),
             shard_bytes: self.search.shard_bytes.unwrap_or(SHARD_BYTES),
+            served_shard_bytes: self.search.shard_bytes.unwrap_or(spec::SHARD_BYTES),
             hits_max: self.search.limit_hits,
         };
         let mut output = match &self.output {

@@ -56,6 +56,8 @@ pub struct Sweep<'a> {
     pub threads: usize,
     /// About how many stored bytes a shard has.
     pub shard_bytes: u64,
+    /// The same of an object on a server, where each shard begins with a request that has to be waited for.
+    pub served_shard_bytes: u64,
     /// The most hits, in the dataset's order.
     pub hits_max: Option<u64>,
 }
@@ -212,7 +214,12 @@ impl Sweep<'_> {
         bytes: &mut Vec<u8>,
         found: &mut Found,
     ) -> Result<Scanned, Failure> {
-        let opened = match shard.source.open(bytes, self.shard_bytes, queue.ended()) {
+        let shard_bytes = match shard.source {
+            Source::Served { .. } => self.served_shard_bytes,
+            _ => self.shard_bytes,
+        }
+        .max(1);
+        let opened = match shard.source.open(bytes, shard_bytes, queue.ended()) {
             Ok(opened) => opened,
             Err(gap) => {
                 shard.size = gap.length;
@@ -230,7 +237,6 @@ impl Sweep<'_> {
         }
         shard.kind = Kind::of(opened.object(), &shard.uri)
             .map_err(|e| Failure::Gap(Skip::new(0, shard.size, Reason::Unreadable).because(e.to_string())))?;
-        let shard_bytes = self.shard_bytes.max(1);
         if shard.kind.splits() && shard.size > shard_bytes {
             shard.of = shard.size.div_ceil(shard_bytes);
             shard.end = shard_bytes;
