@@ -33,6 +33,8 @@ pub mod topic {
     pub const BILLING: &str = "billing";
     /// Jobs that hold nothing any more but what is to be freed.
     pub const SHUTDOWN: &str = "shutdown";
+    /// Jobs that have ended, whatever their outcome: for controllers that are plugged in.
+    pub const ENDED: &str = "job.ended";
 }
 
 /// The stages of a job.
@@ -50,6 +52,7 @@ pub const MACHINES: &[Machine] = &[Machine {
     kind: KIND,
     stages: &[stage::LAUNCH, stage::MONITOR, stage::FINISH],
     required: &[controllers::BILLING, controllers::SHUTDOWN],
+    ended: Some(topic::ENDED),
 }];
 
 /// The tables of the grep system in the Status DB.

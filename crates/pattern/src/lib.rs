@@ -51,7 +51,7 @@ pub use machine::{Machine, Status, Step};
 pub use owner::{Owner, reap};
 pub use sql::{SqlStore, Tables};
 pub use store::{
-    Accept, Accepted, Advance, Claim, Claimant, Event, Fence, Filter, Group, IdempotencyKey, Next, Page,
-    Publish, Release, Row, Statement, Store, Value, Work,
+    Accept, Accepted, Advance, Claim, Claimant, Event, Fence, Filter, Group, IdempotencyKey, Message, Next,
+    OUTBOX, Page, Publish, Release, Row, Statement, Store, Value, Work,
 };
 pub use worker::{Policy, Worker, run};

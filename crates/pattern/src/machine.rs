@@ -156,6 +156,8 @@ pub struct Machine {
     pub stages: &'static [&'static str],
     /// Controllers that must settle; the last one to do so ends the work.
     pub required: &'static [&'static str],
+    /// The topic that is told of each work's end, in the transaction that ends it.
+    pub ended: Option<&'static str>,
 }
 
 impl Machine {
@@ -204,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_stage_only_advances() {
-        let machine = Machine { kind: "k", stages: &["a", "b", "c"], required: &[] };
+        let machine = Machine { kind: "k", stages: &["a", "b", "c"], required: &[], ended: None };
         let table =
             [("a", "b", true), ("a", "c", true), ("b", "b", true), ("b", "a", false), ("a", "x", false)];
         for (from, to, expected) in table {

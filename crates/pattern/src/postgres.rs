@@ -7,9 +7,9 @@
 
 use crate::sql::{
     Access, Batches, Connect, Db, Param, Readers, SCHEMA, SCHEMA_VERSION, SignalMap, Signals, SqlStore,
-    Tables,
+    Tables, steps_from,
 };
-use crate::store::Value;
+use crate::store::{OUTBOX, Value};
 use crate::{Error, Machine};
 use std::collections::{BTreeSet, HashMap};
 use std::str::FromStr;
@@ -42,6 +42,28 @@ const MIGRATION_LOCK: i64 = 0x6472_6167;
 /// [`Error::Open`] when the URL is none, or when the tables are another version's;
 /// [`Error::Unavailable`] when the server can't be reached.
 pub fn open(url: &str, machines: &'static [Machine], tables: Tables) -> Result<SqlStore, Error> {
+    open_with(url, machines, tables, Notices::On)
+}
+
+/// Whether processes tell each other of messages by `LISTEN` and `NOTIFY`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notices {
+    /// They do.
+    On,
+    /// Something else does, or each looks for itself.
+    Off,
+}
+
+/// As [`open`], with or without notices.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn open_with(
+    url: &str,
+    machines: &'static [Machine],
+    tables: Tables,
+    notices: Notices,
+) -> Result<SqlStore, Error> {
     let config = config(url)?;
     // On a thread of its own: whoever opens the store may be driven by a runtime already.
     let schema = std::thread::scope(|scope| {
@@ -57,12 +79,14 @@ pub fn open(url: &str, machines: &'static [Machine], tables: Tables) -> Result<S
         let channel = channel.clone();
         Arc::new(move || {
             let mut db = Postgres::connect(&config)?;
-            db.channel.clone_from(&channel);
+            db.channel = (notices == Notices::On).then(|| channel.clone());
             Ok(Box::new(db))
         })
     };
     let signals = Signals::default();
-    listen(url, channel, &signals)?;
+    if notices == Notices::On {
+        listen(url, channel, &signals)?;
+    }
     let readers = Readers::new(connecting.clone());
     SqlStore::new(connecting, readers, signals, machines, (ACCEPTS, Some(STEPS)))
         .map_err(|e| Error::Open(format!("start the store's writers: {e}")))
@@ -84,7 +108,8 @@ struct Postgres {
     runtime: Option<Runtime>,
     client: Client,
     prepared: HashMap<String, Statement>,
-    channel: String,
+    /// Where notices go, if any are given.
+    channel: Option<String>,
     broken: bool,
 }
 
@@ -99,8 +124,7 @@ impl Postgres {
             Ok::<_, Error>(client)
         })?;
         let runtime = Some(runtime);
-        let mut db =
-            Postgres { runtime, client, prepared: HashMap::new(), channel: String::new(), broken: false };
+        let mut db = Postgres { runtime, client, prepared: HashMap::new(), channel: None, broken: false };
         let settings = format!(
             "set lock_timeout = {LOCK_MS}; set statement_timeout = {}; \
              set idle_in_transaction_session_timeout = {}; set client_min_messages = warning",
@@ -196,8 +220,9 @@ impl Db for Postgres {
     }
 
     fn tell(&mut self, groups: &BTreeSet<String>) {
+        let Some(channel) = self.channel.clone() else { return };
         let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
-        let (channel, groups) = (self.channel.clone(), groups.join("\n"));
+        let groups = groups.join("\n");
         let sql = "select pg_notify(?1, name) from unnest(string_to_array(?2, chr(10))) as name";
         if let Err(e) = self.query(sql, &[Param::Text(&channel), Param::Text(&groups)]) {
             tracing::debug!(error = %e, "a notice was not sent");
@@ -224,20 +249,23 @@ fn migrate(db: &mut Postgres, tables: Tables) -> Result<(), Error> {
     db.query("select pg_advisory_xact_lock(?1)", &[Param::Int(MIGRATION_LOCK)])?;
     db.batch("create table if not exists dragnet_version (version bigint not null)")?;
     let version = db.query("select max(version) from dragnet_version", &[])?.remove(0).remove(0);
-    match version {
-        Value::Null => {
-            db.batch(&translated(SCHEMA))?;
-            db.batch(&translated(tables.all))?;
-            db.batch(tables.postgres)?;
-            db.execute("insert into dragnet_version (version) values (?1)", &[Param::Int(SCHEMA_VERSION)])?;
+    if version == Value::Null {
+        db.batch(&translated(SCHEMA))?;
+        db.batch(&translated(tables.all))?;
+        db.batch(tables.postgres)?;
+    } else {
+        let newer = || {
+            let version = version.int();
+            Error::Open(format!(
+                "the store's tables have version {version}, and this program knows {SCHEMA_VERSION}"
+            ))
+        };
+        for sql in steps_from(version.int()).ok_or_else(newer)? {
+            db.batch(&translated(sql))?;
         }
-        Value::Int(SCHEMA_VERSION) => {}
-        other => {
-            return Err(Error::Open(format!(
-                "the store's tables have version {}, and this program knows {SCHEMA_VERSION}",
-                other.int()
-            )));
-        }
+    }
+    if version.int() != SCHEMA_VERSION {
+        db.execute("insert into dragnet_version (version) values (?1)", &[Param::Int(SCHEMA_VERSION)])?;
     }
     db.batch("commit")
 }
@@ -286,7 +314,11 @@ async fn hear(
         let message = tokio::time::timeout(Duration::from_secs(1), heard.recv()).await;
         let Some(signals) = signals.upgrade() else { return Ok(()) };
         match message {
-            Ok(Some(Ok(AsyncMessage::Notification(notice)))) => Signals::from(signals).wake(notice.payload()),
+            Ok(Some(Ok(AsyncMessage::Notification(notice)))) => {
+                let signals = Signals::from(signals);
+                signals.wake(notice.payload());
+                signals.wake(OUTBOX);
+            }
             Ok(Some(Err(e))) => return Err(e),
             Ok(None) => return Ok(()),
             Ok(Some(Ok(_))) | Err(_) => {}

@@ -2,6 +2,7 @@
 
 use crate::sql::{
     Access, Batches, Connect, Db, Param, Readers, SCHEMA, SCHEMA_VERSION, Signals, SqlStore, Tables,
+    steps_from,
 };
 use crate::store::Value;
 use crate::{Error, Machine};
@@ -71,17 +72,14 @@ fn migrate(connection: &mut Connection, tables: Tables) -> Result<(), Error> {
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(error)?;
     let version = version_of(&transaction)?;
-    match version {
-        0 => {
-            for sql in [SCHEMA, tables.all, tables.sqlite] {
-                transaction.execute_batch(sql).map_err(error)?;
-            }
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(error)?;
-            transaction.commit().map_err(error)
-        }
-        SCHEMA_VERSION => Ok(()),
-        other => Err(Error::Open(format!("it has version {other}, and this program knows {SCHEMA_VERSION}"))),
+    let new = [SCHEMA, tables.all, tables.sqlite];
+    let steps = if version == 0 { Some(&new[..]) } else { steps_from(version) };
+    let newer = || Error::Open(format!("it has version {version}, and this program knows {SCHEMA_VERSION}"));
+    for sql in steps.ok_or_else(newer)? {
+        transaction.execute_batch(sql).map_err(error)?;
     }
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(error)?;
+    transaction.commit().map_err(error)
 }
 
 /// Locks don't hold there, and SQLite's WAL needs shared memory.

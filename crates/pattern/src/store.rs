@@ -373,6 +373,22 @@ pub struct Group {
     pub oldest_ms: Option<i64>,
 }
 
+/// A message as it stands in the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its number, which no other message of this store ever had.
+    pub id: i64,
+    /// Its topic; one that was sent again for one group alone has that group's name.
+    pub topic: String,
+    /// The work to look at.
+    pub work: String,
+    /// When it was sent, in milliseconds since 1970.
+    pub created_ms: i64,
+}
+
+/// The name of the signal for whoever relays messages, beside those of the groups ([`Store::signal`]).
+pub const OUTBOX: &str = "";
+
 /// The Status DB, the queues and the event log in one.
 ///
 /// Every method is one transaction, or reads one snapshot. All may fail with [`Error::Unavailable`], after
@@ -451,6 +467,26 @@ pub trait Store: Send + Sync {
     /// Makes everything due that waits for a dependency, because it is back.
     async fn wake(&self, dependency: &str) -> Result<(), Error>;
 
+    /// Messages that no relay has carried yet, the oldest first. What every group has consumed meanwhile is
+    /// not among them.
+    async fn unrelayed(&self, most: usize) -> Result<Vec<Message>, Error>;
+
+    /// Notes that messages were carried. One that somebody consumes just now may stay as it is.
+    async fn relayed(&self, messages: Vec<i64>) -> Result<(), Error>;
+
+    /// Those of the messages with numbers from the first to the last that the group has not consumed.
+    async fn unconsumed(&self, group: &str, range: (i64, i64)) -> Result<Vec<i64>, Error>;
+
+    /// Records that a controller beyond the store has done its part of a work, and tells its group's row to
+    /// look; harmless when it was recorded before.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchWork`] when there is no such work, or nothing of it for this controller.
+    async fn confirm(&self, tenant: &str, work: &str, controller: &str) -> Result<(), Error>;
+
+    /// Whether that was recorded.
+    async fn confirmed(&self, work: &str, controller: &str) -> Result<bool, Error>;
+
     /// One work of a tenant and its rows.
     async fn work(&self, tenant: &str, id: &str) -> Result<Option<(Work, Vec<Row>)>, Error>;
 
@@ -466,6 +502,6 @@ pub trait Store: Send + Sync {
     /// [`Error::Refused`] when the statement is wrong.
     async fn query(&self, statement: Statement) -> Result<Vec<Vec<Value>>, Error>;
 
-    /// Is notified when a message of the group falls due through this process.
+    /// Is notified when a message of the group falls due through this process, and for [`OUTBOX`] when any does.
     fn signal(&self, group: &str) -> Arc<tokio::sync::Notify>;
 }

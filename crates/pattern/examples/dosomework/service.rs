@@ -16,7 +16,7 @@ use std::time::Duration;
 
 const KIND: &str = "something";
 const TOPIC: &str = "book";
-const MACHINES: &[Machine] = &[Machine { kind: KIND, stages: &["book"], required: &["book"] }];
+const MACHINES: &[Machine] = &[Machine { kind: KIND, stages: &["book"], required: &["book"], ended: None }];
 
 #[tokio::main]
 pub(crate) async fn serve(file: &std::path::Path, dependency: &str) {

@@ -10,9 +10,10 @@ mod together;
 mod verbs;
 mod writer;
 
+use crate::store::OUTBOX;
 use crate::store::{
-    Accept, Accepted, Advance, Claim, Claimant, Event, Fence, Filter, Group, Page, Release, Row, Statement,
-    Store, Value, Work,
+    Accept, Accepted, Advance, Claim, Claimant, Event, Fence, Filter, Group, Message, Page, Release, Row,
+    Statement, Store, Value, Work,
 };
 use crate::{Error, Machine};
 use async_trait::async_trait;
@@ -26,7 +27,14 @@ pub(crate) use writer::{Batches, OnCommit};
 /// The pattern's tables, in SQLite's words.
 pub(crate) const SCHEMA: &str = include_str!("schema.sql");
 /// The tables' version: raised with every change of them.
-pub(crate) const SCHEMA_VERSION: i64 = 1;
+pub(crate) const SCHEMA_VERSION: i64 = 2;
+/// What leads from each version to the next, from 1 on; in SQLite's words too.
+pub(crate) const MIGRATIONS: &[&str] = &[include_str!("migrate_v2.sql")];
+
+/// The steps from a version to today's. None for a version that is not known: a newer program's.
+pub(crate) fn steps_from(version: i64) -> Option<&'static [&'static str]> {
+    MIGRATIONS.get(usize::try_from(version).ok()?.checked_sub(1)?..)
+}
 
 /// The tables of the library's user, made when the store is.
 #[derive(Debug, Clone, Copy, Default)]
@@ -287,8 +295,12 @@ impl SqlStore {
         (accepts, steps): (Batches, Option<Batches>),
     ) -> std::io::Result<SqlStore> {
         let notified = signals.clone();
-        let on_commit: OnCommit =
-            Arc::new(move |woken: &BTreeSet<String>| woken.iter().for_each(|group| notified.wake(group)));
+        let on_commit: OnCommit = Arc::new(move |woken: &BTreeSet<String>| {
+            woken.iter().for_each(|group| notified.wake(group));
+            if !woken.is_empty() {
+                notified.wake(OUTBOX);
+            }
+        });
         let accepts = Writer::start(accepts, connect.clone(), on_commit.clone())?;
         let steps = match steps {
             Some(batches) => Writer::start(batches, connect, on_commit)?,
@@ -344,6 +356,29 @@ impl Store for SqlStore {
     async fn advance(&self, fence: &Fence, advance: Advance) -> Result<bool, Error> {
         let (fence, machines) = (fence.clone(), self.machines);
         self.write(move |tx| verbs::advance(tx, machines, &fence, advance)).await
+    }
+
+    async fn unrelayed(&self, most: usize) -> Result<Vec<Message>, Error> {
+        self.read(move |db| reads::unrelayed(db, most)).await
+    }
+
+    async fn relayed(&self, messages: Vec<i64>) -> Result<(), Error> {
+        self.write(move |tx| verbs::relayed(tx, &messages)).await
+    }
+
+    async fn unconsumed(&self, group: &str, (first, last): (i64, i64)) -> Result<Vec<i64>, Error> {
+        let group = group.to_owned();
+        self.read(move |db| reads::unconsumed(db, &group, first, last)).await
+    }
+
+    async fn confirm(&self, tenant: &str, work: &str, controller: &str) -> Result<(), Error> {
+        let (tenant, work, controller) = (tenant.to_owned(), work.to_owned(), controller.to_owned());
+        self.write(move |tx| verbs::confirm(tx, &tenant, &work, &controller)).await
+    }
+
+    async fn confirmed(&self, work: &str, controller: &str) -> Result<bool, Error> {
+        let (work, controller) = (work.to_owned(), controller.to_owned());
+        self.read(move |db| reads::confirmed(db, &work, &controller)).await
     }
 
     async fn release(&self, fence: &Fence, release: Release) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! What the store is asked without changing it.
 
 use super::{Cells, Db, Param, params};
-use crate::store::{Claim, Event, Fence, Filter, Group, Row, Statement, Value, Work};
+use crate::store::{Claim, Event, Fence, Filter, Group, Message, Row, Statement, Value, Work};
 use crate::{Error, Status, Step};
 
 const WORK: &str = "select id, tenant, kind, spec, stage, status, outcome, error, cancel, created_ms, started_ms, \
@@ -149,6 +149,28 @@ pub(super) fn groups(db: &mut dyn Db) -> Result<Vec<Group>, Error> {
         waiting: row.int(),
         oldest_ms: row.maybe_int(),
     })
+}
+
+pub(super) fn unrelayed(db: &mut dyn Db, most: usize) -> Result<Vec<Message>, Error> {
+    let sql =
+        "select id, topic, work_id, created_ms from message where relayed_ms is null order by id limit ?1";
+    all(db, sql, params![most as i64], |mut row| Message {
+        id: row.int(),
+        topic: row.text(),
+        work: row.text(),
+        created_ms: row.int(),
+    })
+}
+
+pub(super) fn unconsumed(db: &mut dyn Db, group: &str, first: i64, last: i64) -> Result<Vec<i64>, Error> {
+    let sql =
+        "select message_id from delivery where group_name = ?1 and message_id >= ?2 and message_id <= ?3";
+    all(db, sql, params![group, first, last], |mut row| row.int())
+}
+
+pub(super) fn confirmed(db: &mut dyn Db, work: &str, controller: &str) -> Result<bool, Error> {
+    let sql = "select 1 from confirmation where work_id = ?1 and name = ?2";
+    Ok(first(db, sql, params![work, controller])?.is_some())
 }
 
 pub(super) fn next_due(db: &mut dyn Db, group: &str, only: Option<&str>) -> Result<Option<i64>, Error> {

@@ -77,8 +77,10 @@ create table message (
   id         integer primary key,
   topic      text not null,
   work_id    text not null,
-  created_ms integer not null
+  created_ms integer not null,
+  relayed_ms integer
 ) strict;
+create index message_unrelayed on message (id) where relayed_ms is null;
 
 create table delivery (
   group_name text not null,
@@ -91,6 +93,14 @@ create table delivery (
 create index delivery_due on delivery (group_name, due_ms);
 create index delivery_by_work on delivery (work_id, group_name);
 create index delivery_by_message on delivery (message_id);
+
+-- What a controller beyond this store has said to be done, as a wish: its row is settled by its own group.
+create table confirmation (
+  work_id text not null references work (id),
+  name    text not null,
+  at_ms   integer not null,
+  primary key (work_id, name)
+) strict, without rowid;
 
 create table event (
   work_id text not null references work (id),

@@ -449,6 +449,11 @@ fn look_again(tx: &mut Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Res
         drop_deliveries(tx, sql, params![work, controller, kept])?;
         let sql = "update delivery set due_ms = ?3, deliveries = 0 where work_id = ?1 and group_name = ?2";
         tx.execute(sql, params![work, controller, due_ms])?;
+        if due_ms <= tx.now {
+            // It was carried when it was not due, or is due for another reason: it is carried once more.
+            let sql = "update message set relayed_ms = null where id = ?1 and relayed_ms is not null";
+            tx.execute(sql, params![kept])?;
+        }
     } else {
         let sql = "insert into message (topic, work_id, created_ms) values (?1, ?2, ?3) returning id";
         let id = tx.int(sql, params![controller, work, tx.now])?.unwrap_or_default();
@@ -475,6 +480,9 @@ fn settle(tx: &mut Tx<'_>, machine: &Machine, work: &str) -> Result<bool, Error>
     let sql = "update work set status = ?2, outcome = ?2, ended_ms = ?3 where id = ?1";
     tx.execute(sql, params![work, end.name(), tx.now])?;
     tx.event(work, &Event { seq: 0, at_ms: 0, kind: end.name().into(), data: serde_json::json!({}) })?;
+    if let Some(topic) = machine.ended {
+        publish(tx, work, &Publish { topic: topic.into(), after: Duration::ZERO })?;
+    }
     Ok(true)
 }
 
@@ -644,6 +652,41 @@ pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<usize, Error> {
         }
     }
     Ok(sent)
+}
+
+/// Messages that are noted in one statement, which has a place for each; what is short is filled up.
+const NOTED_AT_ONCE: usize = 32;
+
+pub(super) fn relayed(tx: &mut Tx<'_>, messages: &[i64]) -> Result<(), Error> {
+    let places: Vec<String> = (0..NOTED_AT_ONCE).map(|n| format!("?{}", n + 2)).collect();
+    let places = places.join(", ");
+    // Who consumes a message deletes it, with others of its work: to wait for that could go in a circle.
+    let found = match tx.db.is_shared() {
+        true => format!("select id from message where id in ({places}) for update skip locked"),
+        false => places,
+    };
+    let sql = format!("update message set relayed_ms = ?1 where id in ({found})");
+    for some in messages.chunks(NOTED_AT_ONCE) {
+        let mut values = vec![Param::Int(tx.now)];
+        values.extend(
+            some.iter().chain(std::iter::repeat(&some[0])).take(NOTED_AT_ONCE).map(|id| Param::Int(*id)),
+        );
+        tx.execute(&sql, &values)?;
+    }
+    Ok(())
+}
+
+pub(super) fn confirm(tx: &mut Tx<'_>, tenant: &str, work: &str, controller: &str) -> Result<(), Error> {
+    tx.lock(work)?;
+    work_of_tenant(tx.db, tenant, work)?;
+    if look(tx, work, controller)?.is_none() {
+        return Err(Error::NoSuchWork(format!("{work}/{controller}")));
+    }
+    let sql = "insert into confirmation (work_id, name, at_ms) values (?1, ?2, ?3) on conflict do nothing";
+    if tx.execute(sql, params![work, controller, tx.now])? == 0 {
+        return Ok(());
+    }
+    nudge(tx, work, controller)
 }
 
 pub(super) fn add_group(tx: &mut Tx<'_>, name: &str, topic: &str, from_beginning: bool) -> Result<(), Error> {

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod example;
+mod migration;
 mod store;
 mod worker;

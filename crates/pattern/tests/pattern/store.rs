@@ -6,9 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-pub(crate) const MACHINES: &[Machine] =
-    &[Machine { kind: "k", stages: &["first", "second"], required: &["left", "right"] }];
-const TABLES: Tables = Tables {
+pub(crate) const MACHINES: &[Machine] = &[Machine {
+    kind: "k",
+    stages: &["first", "second"],
+    required: &["left", "right"],
+    ended: Some("ended"),
+}];
+pub(crate) const TABLES: Tables = Tables {
     all: "create table effect (id text primary key, n integer not null) strict;",
     sqlite: "",
     postgres: "",
@@ -426,6 +430,62 @@ async fn works_are_listed_newest_first(store: &Arc<dyn Store>) {
     assert!(store.works("u", Filter::default(), Page { limit: 9, after: None }).await.unwrap().is_empty());
 }
 
+async fn a_message_is_relayed_until_it_is_noted_or_consumed(store: &Arc<dyn Store>) {
+    let id = one_work(store).await;
+    let other = store.accept(request(None)).await.unwrap().work.id;
+    let found = store.unrelayed(10).await.unwrap();
+    let seen: Vec<_> = found.iter().map(|m| (m.topic.as_str(), m.work.as_str())).collect();
+    assert_eq!(seen, [("begin", id.as_str()), ("begin", other.as_str())]);
+    let (first, last) = (found[0].id, found[1].id);
+    store.relayed(vec![first]).await.unwrap();
+    assert_eq!(store.unrelayed(10).await.unwrap().len(), 1);
+    store.relayed(vec![first, last, 1 << 40]).await.unwrap();
+    assert!(store.unrelayed(10).await.unwrap().is_empty());
+    assert_eq!(store.unconsumed("left", (first, last)).await.unwrap(), [first, last]);
+    store.nudge(&id, "left").await.unwrap();
+    assert_eq!(
+        store.unrelayed(10).await.unwrap()[0].work,
+        id,
+        "what is to be looked at again is carried again"
+    );
+    for claim in store.claim("left", &by("o", LEASE), 10).await.unwrap() {
+        store.advance(&claim.fence, Advance::to(Next::Done)).await.unwrap();
+    }
+    assert!(store.unconsumed("left", (first, last)).await.unwrap().is_empty());
+    assert!(store.unrelayed(10).await.unwrap().is_empty());
+}
+
+async fn an_end_is_told_to_who_registered(store: &Arc<dyn Store>) {
+    store.add_group("right", "begin", false).await.unwrap();
+    store.add_group("beyond", "ended", false).await.unwrap();
+    let id = one_work(store).await;
+    for group in ["left", "right"] {
+        assert!(none(store, "beyond").await);
+        let claim = claim_one(store, group, "o").await;
+        store.advance(&claim.fence, Advance { settled: true, ..Advance::to(Next::Done) }).await.unwrap();
+    }
+    let claim = claim_one(store, "beyond", "o").await;
+    assert_eq!((claim.work.id, claim.work.status), (id, Status::Completed));
+}
+
+async fn a_confirmation_is_kept_and_its_row_looks(store: &Arc<dyn Store>) {
+    let id = one_work(store).await;
+    for (tenant, work, name) in
+        [("t", "nothing", "left"), ("t", id.as_str(), "nobody"), ("u", id.as_str(), "left")]
+    {
+        let refused = store.confirm(tenant, work, name).await;
+        assert!(matches!(refused, Err(Error::NoSuchWork(_))), "{tenant} {work} {name}");
+    }
+    let claim = claim_one(store, "left", "o").await;
+    store.advance(&claim.fence, Advance::to(Next::Again(LEASE))).await.unwrap();
+    assert!(!store.confirmed(&id, "left").await.unwrap() && none(store, "left").await);
+    for _ in 0..2 {
+        store.confirm("t", &id, "left").await.unwrap();
+    }
+    assert!(store.confirmed(&id, "left").await.unwrap());
+    claim_one(store, "left", "o").await;
+}
+
 /// The CHECKs of the tables say what the machine says, for every status with and without an end.
 async fn the_tables_know_the_machine(store: &Arc<dyn Store>) {
     one_work(store).await;
@@ -487,4 +547,7 @@ suite! {
     a_claimant_of_one_work_leaves_others
     works_are_listed_newest_first
     the_tables_know_the_machine
+    a_message_is_relayed_until_it_is_noted_or_consumed
+    an_end_is_told_to_who_registered
+    a_confirmation_is_kept_and_its_row_looks
 }
