@@ -74,7 +74,7 @@ impl Prefix {
                         // A put whose answer was lost is tried again by the store, and meets itself.
                         Some(there) if there == bytes => return Ok(Put::Won),
                         Some(_) => return Ok(Put::Exists),
-                        None => std::thread::sleep(Duration::from_millis(20 << conflict)),
+                        None => runtime::wait(tokio::time::sleep(Duration::from_millis(20 << conflict))),
                     }
                 }
                 Err(e) => return Err(self.bucket.failed(e)),
