@@ -15,7 +15,7 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that can't go on stops")]
 
 use dragnet_job::{KIND, MACHINES, TABLES, topic};
-use dragnet_pattern::{Accept, IdempotencyKey, Store, sqlite};
+use dragnet_pattern::{Accept, Advance, Claimant, IdempotencyKey, Next, Statement, Store, sqlite};
 use serde_json::{Value as Json, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -35,13 +35,22 @@ fn main() {
         ["postgres", url] => postgres_submissions(url),
         #[cfg(all(feature = "postgres", feature = "objects"))]
         ["scaling", url] => scaling(url),
+        ["hops"] => {
+            let folder = tempfile::tempdir().unwrap();
+            hops("SQLite", Arc::new(sqlite::open(&folder.path().join("hops.db"), MACHINES, TABLES).unwrap()));
+        }
+        #[cfg(feature = "postgres")]
+        ["hops", url] => {
+            let store = dragnet_pattern::postgres::open(&schema(url), MACHINES, TABLES).unwrap();
+            hops("PostgreSQL", Arc::new(store));
+        }
         ["recovery"] => recovery(),
         ["memory", corpus @ ..] => memory(corpus.first().map(Path::new)),
         ["throughput", corpus] => throughput(Path::new(corpus)),
         ["served", disk, uri, http] => served(Path::new(disk), uri, http),
         _ => {
             println!(
-                "name a figure: tiny, submissions, postgres URL, recovery, memory, throughput CORPUS or served DISK URI HTTP"
+                "name a figure: tiny, submissions, hops [URL], postgres URL, recovery, memory, throughput CORPUS or served DISK URI HTTP"
             )
         }
     }
@@ -226,6 +235,56 @@ fn our_submissions(store: Arc<dyn Store>) -> (f64, f64) {
         times.sort();
         (times.len() as f64 / SECONDS as f64, percentile(&times, 0.99))
     })
+}
+
+/// Steps of Launch and nothing around them: claims in batches, and each with fence, stage, a ledger's row, two messages
+/// and an event.
+fn hops(name: &str, store: Arc<dyn Store>) {
+    const WORKS: u64 = 20_000;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let groups = [("launch", topic::LAUNCH), ("monitor", topic::MONITOR), ("billing", topic::BILLING)];
+        for (group, topic) in groups {
+            store.add_group(group, topic, true).await.unwrap();
+        }
+        let mut asked = tokio::task::JoinSet::new();
+        for n in 0..WORKS {
+            let store = store.clone();
+            asked.spawn(async move { drop(store.accept(accept(n)).await.unwrap()) });
+        }
+        asked.join_all().await;
+        let begun = Instant::now();
+        let mut claimers = tokio::task::JoinSet::new();
+        for n in 0..4 {
+            let store = store.clone();
+            let lease = Duration::from_secs(60);
+            let by = Claimant { owner: format!("o{n}"), lease, only: None, takes_suspects: false };
+            claimers.spawn(async move {
+                loop {
+                    let claims = store.claim("launch", &by, 128).await.unwrap();
+                    if claims.is_empty() {
+                        return;
+                    }
+                    let mut steps = tokio::task::JoinSet::new();
+                    for claim in claims {
+                        let store = store.clone();
+                        steps.spawn(async move {
+                            let sql = "insert into ledger (tenant, work_id, meter, seq, quantity, unit, price_micros, amount_micros, \
+                                       currency, rates_version, at_ms) values ('default', ?1, 'hop', 1, 1, 'hop', 1, 1, 'USD', 'v', 1)";
+                            let mut advance = Advance::to(Next::Done).publish(topic::MONITOR).publish(topic::BILLING);
+                            advance.stage = Some("monitor");
+                            advance.side.push(Statement::new(sql, vec![claim.work.id.as_str().into()]));
+                            let advance = advance.event("launch.launched", json!({ "objects": 1 }));
+                            store.advance(&claim.fence, advance).await.unwrap();
+                        });
+                    }
+                    steps.join_all().await;
+                }
+            });
+        }
+        claimers.join_all().await;
+        println!("hops on {name}: {:.0}/s", WORKS as f64 / begun.elapsed().as_secs_f64());
+    });
 }
 
 /// A request, and who waits for its commit.
