@@ -162,12 +162,19 @@ fn draw_up(output: &Output, plan: &Plan, chain: &Chain, gap: &Gap) -> Result<(Ma
         searched: false,
     };
     let mut of_objects: Vec<Covered> = plan.objects.iter().map(|_| Covered::default()).collect();
+    let names: Vec<&str> = (0..plan.shards.len())
+        .filter_map(|number| match chain.anchored.get(&number) {
+            Some(Anchored::Record(summary)) => Some(&*summary.name),
+            _ => None,
+        })
+        .collect();
+    let mut read = output.read_all_json::<CommitRecord>(&names);
     for (number, shard) in plan.shards.iter().enumerate() {
         match chain.anchored.get(&number) {
             Some(Anchored::Record(summary)) => {
                 let missing =
                     || Error::Malformed { path: summary.name.clone(), reason: "it has gone".into() };
-                let record: CommitRecord = output.read_json(&summary.name)?.ok_or_else(missing)?;
+                let record = read.next().transpose()?.flatten().ok_or_else(missing)?;
                 for totals in &record.searches {
                     manifest.digest.add(&totals.digest);
                     manifest.parts.extend(totals.part.clone());

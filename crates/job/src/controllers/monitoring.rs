@@ -206,16 +206,20 @@ fn look(output: &Output, memo: &Memo, before: Option<Arc<Known>>) -> Result<Sigh
     // What is anchored stays so, unless a limit on hits makes a shard run again.
     let anchored = if plan.hits_max.is_none() { &anchored } else { &BTreeSet::new() };
     let is_anchored = |shard: &str| shard.parse().is_ok_and(|shard: usize| anchored.contains(&shard));
+    let mut new = Vec::new();
     for (shard, file) in output.list_below("records", &is_anchored)? {
         let Ok(number) = shard.parse::<usize>() else { continue };
-        let known: &mut Vec<Summary> = records.entry(number).or_default();
         let name = format!("{}/{file}", CommitRecord::folder(number));
-        if known.iter().any(|summary| summary.name == name) {
-            continue;
+        let known = records.get(&number).map_or(&[][..], Vec::as_slice);
+        if known.iter().all(|summary| summary.name != name) {
+            new.push((number, name));
         }
+    }
+    let names: Vec<&str> = new.iter().map(|(_, name)| &**name).collect();
+    for ((number, _), record) in new.iter().zip(output.read_all_json::<CommitRecord>(&names)) {
         // A listing is a hint: what can't be read is not there.
-        if let Some(record) = output.read_json::<CommitRecord>(&name)? {
-            known.push(Summary::of(&record));
+        if let Some(record) = record? {
+            records.entry(*number).or_default().push(Summary::of(&record));
         }
     }
     let mut notes: BTreeMap<usize, Vec<FailureNote>> = BTreeMap::new();

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// How often a put-if-absent is tried that the server answers with a conflict and does not store.
 const CONFLICTS_MAX: u32 = 8;
+/// Objects that are read at once.
+const READS: usize = 16;
 /// Of an object that is written piece by piece, the size of a piece: S3 wants 5 MiB and takes 10,000.
 const PIECE_BYTES: usize = 8 << 20;
 
@@ -95,6 +97,25 @@ impl Prefix {
             Ok(bytes) => Ok(Some(bytes.to_vec())),
             Err(e) => absent(self.bucket.failed(e)),
         }
+    }
+
+    /// Many objects' bytes, in order; some are on their way at once.
+    pub fn read_many(&self, names: &[&str]) -> Vec<Result<Option<Vec<u8>>, Error>> {
+        let store = self.bucket.store.clone();
+        let paths: Vec<Path> = names.iter().map(|name| self.below(name)).collect();
+        let got = runtime::wait(async move {
+            let read = |path: Path| {
+                let store = store.clone();
+                async move { store.get(&path).await?.bytes().await }
+            };
+            futures_util::stream::iter(paths.into_iter().map(read)).buffered(READS).collect::<Vec<_>>().await
+        });
+        got.into_iter()
+            .map(|got| match got {
+                Ok(bytes) => Ok(Some(bytes.to_vec())),
+                Err(e) => absent(self.bucket.failed(e)),
+            })
+            .collect()
     }
 
     /// Whether there is an object of that name.

@@ -25,6 +25,8 @@ enum Place {
 
 /// The mark that ends a run for every mapper that may still live.
 const CLOSED: &str = "closed";
+/// Files that are read together.
+const READ_AT_ONCE: usize = 256;
 
 impl Output {
     /// The output at a URI.
@@ -121,10 +123,32 @@ impl Output {
     /// # Errors
     /// [`Error::Output`] and [`Error::Malformed`].
     pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
-        let Some(bytes) = self.read(name)? else { return Ok(None) };
+        self.read(name)?.map(|bytes| self.parsed(name, &bytes)).transpose()
+    }
+
+    /// Files as values, in order, each as [`Output::read_json`] gives it; of a server many are asked for at once.
+    pub fn read_all_json<'a, T: DeserializeOwned + 'a>(
+        &'a self,
+        names: &'a [&str],
+    ) -> impl Iterator<Item = Result<Option<T>, Error>> + 'a {
+        names.chunks(READ_AT_ONCE).flat_map(move |names| -> Vec<Result<Option<T>, Error>> {
+            let prefix = match &self.0 {
+                Place::Folder(_) => return names.iter().map(|name| self.read_json(name)).collect(),
+                Place::Remote(prefix) => prefix,
+            };
+            let read = prefix.read_many(names).into_iter().zip(names);
+            read.map(|(read, name)| match read.map_err(|e| self.wrong("read", name, e))? {
+                Some(bytes) => self.parsed(name, &bytes).map(Some),
+                None => Ok(None),
+            })
+            .collect()
+        })
+    }
+
+    fn parsed<T: DeserializeOwned>(&self, name: &str, bytes: &[u8]) -> Result<T, Error> {
         let malformed =
             |e: serde_json::Error| Error::Malformed { path: self.name_of(name), reason: e.to_string() };
-        serde_json::from_slice(&bytes).map(Some).map_err(malformed)
+        serde_json::from_slice(bytes).map_err(malformed)
     }
 
     /// A file's lines from a byte on.
