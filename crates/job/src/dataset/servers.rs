@@ -44,10 +44,8 @@ fn globbed(entry: &str, plain: &str, found: &mut dyn FnMut(Place) -> bool) -> Re
 
 /// Hands out objects until no more are wanted; what only stands for a folder is none.
 fn give(heads: impl IntoIterator<Item = Head>, found: &mut dyn FnMut(Place) -> bool) {
-    let mut places = heads.into_iter().filter(|head| !head.uri.ends_with('/'));
-    let place = |head: Head| Place::Served { uri: head.uri.clone(), head: Some(head) };
-    while let Some(head) = places.next() {
-        if !found(place(head)) {
+    for head in heads.into_iter().filter(|head| !head.uri.ends_with('/')) {
+        if !found(Place::Served { uri: head.uri.clone(), head: Some(head) }) {
             return;
         }
     }

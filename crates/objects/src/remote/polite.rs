@@ -169,7 +169,8 @@ impl Host {
             return false;
         }
         let busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        if !busy && !(status == StatusCode::FORBIDDEN && manners.has_served && reads) {
+        let is_plea = status == StatusCode::FORBIDDEN && manners.has_served && reads;
+        if !(busy || is_plea) {
             return false;
         }
         let said = headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));

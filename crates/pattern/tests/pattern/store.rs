@@ -119,7 +119,8 @@ async fn requests_at_once_are_answered_as_one_by_one(store: &Arc<dyn Store>) {
     let plain = || (0..20).map(|_| request(None));
     let keyed =
         |from: usize| (from..from + 20).map(|n| request(Some((Box::leak(n.to_string().into()), "1"))));
-    let odd: [(Accept, fn(&Result<Accepted, Error>) -> bool); 3] = [
+    type IsRight = fn(&Result<Accepted, Error>) -> bool;
+    let odd: [(Accept, IsRight); 3] = [
         (request(Some(("old", "1"))), |answer| answer.as_ref().is_ok_and(|accepted| accepted.replayed)),
         (request(Some(("old", "2"))), |answer| matches!(answer, Err(Error::KeyReused))),
         (Accept { topic: "nobody's".into(), ..request(None) }, |answer| {
