@@ -261,7 +261,7 @@ fn a_job_on_hadoop_survives_whoever_is_killed() {
     patiently("a second ApplicationMaster", || held(&service));
 
     cluster.kill("resourcemanager");
-    patiently("a job that shows what it waits for", || says(&service.job(&id), "monitor", "hadoop"));
+    patiently("a job that shows what it waits for", || waits(&service.job(&id), "monitor"));
     cluster.kill("nodemanager");
     cluster.start();
     patiently("a job that goes on", || held(&service));
@@ -272,10 +272,10 @@ fn a_job_on_hadoop_survives_whoever_is_killed() {
     cluster.assert_released(&id);
 }
 
-/// Whether a controller's row says that it waits, and for what.
-fn says(job: &Json, controller: &str, what: &str) -> bool {
+/// Whether a controller's row shows that it waits for the cluster, and why.
+fn waits(job: &Json, controller: &str) -> bool {
     let row = &job["controllers"][controller];
-    row["status"] == "waiting" && row["error"].as_str().is_some_and(|error| error.contains(what))
+    row["waiting_for"] == "hadoop" && row["error"].as_str().is_some_and(|error| error.contains("http://"))
 }
 
 /// The `hadoop` command leaves no id behind when the service dies: its application is found by the tag.
@@ -318,7 +318,7 @@ fn a_job_waits_for_a_cluster_that_is_down_and_a_cancel_ends_it_there() {
     cluster.kill("resourcemanager");
     let service = sandbox.serve_with(&flags, None);
     let id = service.submit(&on_hadoop(&four(&sandbox)));
-    patiently("a job that shows what it waits for", || says(&service.job(&id), "launch", "hadoop"));
+    patiently("a job that shows what it waits for", || waits(&service.job(&id), "launch"));
     cluster.start();
     patiently("a job that goes on by itself", || metric(&service.job(&id), "tasks_running") > 0);
     service.post(&format!("/v1/jobs/{id}:cancel"), "");

@@ -165,7 +165,20 @@ impl Rest {
     }
 
     /// An application; `None` when the ResourceManager knows none of that id.
+    ///
+    /// A ResourceManager that starts again answers before it has read what it knew, so its "not found" counts
+    /// only after it has said that it is active.
     pub(crate) async fn app(&self, id: &str) -> Result<Option<App>, Error> {
+        match self.look(id).await? {
+            None => {
+                self.active().await?;
+                self.look(id).await
+            }
+            found => Ok(found),
+        }
+    }
+
+    async fn look(&self, id: &str) -> Result<Option<App>, Error> {
         #[derive(Deserialize)]
         struct One {
             app: App,
@@ -176,8 +189,22 @@ impl Rest {
         }
     }
 
+    /// Whether a ResourceManager has read what it knew. One on standby answers this too.
+    async fn active(&self) -> Result<(), Error> {
+        let mut last = down("no ResourceManager is active");
+        for base in &self.managers {
+            match self.call(reqwest::Method::GET, &format!("{base}/ws/v1/cluster/info"), None).await {
+                Ok(Reply::Json(info)) if info["clusterInfo"]["haState"] == "ACTIVE" => return Ok(()),
+                Ok(_) => {}
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+
     /// All applications with a tag that the ResourceManager remembers.
     pub(crate) async fn tagged(&self, tag: &str) -> Result<Vec<App>, Error> {
+        self.active().await?;
         let path = format!("apps?applicationTags={tag}");
         let reply = self.manager(reqwest::Method::GET, &path, None).await?;
         apps_of(wanted(reply, "look for applications")?)
