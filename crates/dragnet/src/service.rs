@@ -61,7 +61,7 @@ pub(crate) struct ServiceArgs {
     task_life_s: u64,
     #[cfg(feature = "hadoop")]
     #[command(flatten)]
-    hadoop: crate::hadoop::HadoopArgs,
+    hadoop: Box<crate::hadoop::HadoopArgs>,
 }
 
 /// A running service.
@@ -304,7 +304,7 @@ impl ServiceArgs {
             sweep_s: 5.0,
             task_life_s: 900,
             #[cfg(feature = "hadoop")]
-            hadoop: crate::hadoop::HadoopArgs::default(),
+            hadoop: Box::default(),
         }
     }
 }

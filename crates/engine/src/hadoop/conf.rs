@@ -215,7 +215,8 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let rows: [(&[(&str, &str)], &[&str]); 5] = [
+        type Row<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+        let rows: [Row<'_>; 5] = [
             (&[], &["http://127.0.0.1:8088"]),
             (&[("yarn.resourcemanager.hostname", "rm")], &["http://rm:8088"]),
             (&[("yarn.resourcemanager.webapp.address", "rm:80")], &["http://rm:80"]),

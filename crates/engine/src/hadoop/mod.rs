@@ -36,6 +36,9 @@ const KILL_MAX: Duration = Duration::from_secs(4);
 /// The first and the longest wait before a round whose application failed as a whole is submitted anew.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 
+/// Applications whose last counters are kept: another process may release them, so they are not all removed.
+const SEEN_MAX: usize = 10_000;
+
 /// How Hadoop is reached and what it runs.
 #[derive(Debug, Clone)]
 pub struct HadoopPolicy {
@@ -291,7 +294,11 @@ impl Hadoop {
             attempts_failed: now.attempts_failed.max(before.attempts_failed),
             running: now.running,
         });
-        self.seen().insert(application.to_owned(), now);
+        let mut seen = self.seen();
+        if seen.len() >= SEEN_MAX {
+            seen.clear();
+        }
+        seen.insert(application.to_owned(), now);
         now
     }
 
@@ -536,4 +543,68 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| down(format!("a look at the output was lost: {e}")))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dragnet_kernel::Seam;
+    use dragnet_run::{CommitRecord, Task};
+
+    fn output(name: &str) -> (PathBuf, Output) {
+        let folder = std::env::temp_dir().join(format!("dragnet-hadoop-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let output = Output::at(&dragnet_run::uri::of_path(&folder)).unwrap();
+        (folder, output)
+    }
+
+    #[test]
+    fn a_task_that_used_up_its_attempts_is_noted_once() {
+        let (folder, output) = output("notes");
+        let task = |shard, begin| Task {
+            output: output.uri(),
+            shard,
+            begin,
+            to_end: false,
+            hits_max: None,
+            leave_out: Vec::new(),
+        };
+        let tasks = [task(0, Some(Seam::at(0))), task(1, None), task(2, Some(Seam::at(9))), task(3, None)];
+        let text: String = tasks.iter().map(|task| serde_json::to_string(task).unwrap() + "\n").collect();
+        let named = CommitRecord::name_for(&tasks[0]).unwrap();
+        // Where its first record begins was not known before, so any record of the shard is its own.
+        for name in [named, format!("{}/7.json", CommitRecord::folder(1))] {
+            output.put(&name, b"{}").unwrap();
+        }
+        let mut last =
+            Reserved { application: "application_1_2".into(), user: "me".into(), lines_per_map: 2 };
+        note_failures(&output, 1, text.as_bytes(), &last).unwrap();
+        assert_eq!(
+            output.list("failed").unwrap(),
+            Vec::<String>::new(),
+            "another may have killed its mapper"
+        );
+        last.lines_per_map = 1;
+        for _ in 0..2 {
+            note_failures(&output, 2, text.as_bytes(), &last).unwrap();
+            let noted = output.list("failed").unwrap();
+            assert_eq!(noted, ["000002-hadoop-002.json", "000003-hadoop-002.json"]);
+        }
+        let note: FailureNote = output.read_json("failed/000002-hadoop-002.json").unwrap().unwrap();
+        assert_eq!((note.shard, note.reason), (2, Reason::ShardFailed));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn names_of_a_round() {
+        let (folder, output) = output("names");
+        let round = Round { run: "r".into(), number: 3, output };
+        assert_eq!(tags_of(&round, 1), ["dragnet-r", "dragnet-r-3"]);
+        assert_eq!(tags_of(&round, 2), ["dragnet-r", "dragnet-r-3-2"]);
+        assert_eq!(
+            [reservation(3, 1), reservation(3, 2)],
+            ["tasks/003.hadoop.json", "tasks/003.hadoop-2.json"]
+        );
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }
