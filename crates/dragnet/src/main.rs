@@ -6,6 +6,8 @@ mod client;
 mod commands;
 mod exit;
 mod follow;
+#[cfg(feature = "hadoop")]
+mod hadoop;
 mod output;
 #[cfg(feature = "parquet")]
 mod parquet;

@@ -65,6 +65,9 @@ pub(crate) struct ServiceArgs {
     /// Seconds after a job's end at which its folder is cleaned a second time
     #[arg(long, value_name = "S", default_value_t = 900)]
     task_life_s: u64,
+    #[cfg(feature = "hadoop")]
+    #[command(flatten)]
+    hadoop: Box<crate::hadoop::HadoopArgs>,
 }
 
 /// A running service.
@@ -122,7 +125,8 @@ impl Service {
             ended_topic: topic::MONITOR,
         };
         let (local, driver) = Local::new(self.store.clone(), policy, stopped.clone());
-        let engines: Engines = vec![Arc::new(local) as Arc<dyn Engine>];
+        let engines: Engines =
+            [Arc::new(local) as Arc<dyn Engine>].into_iter().chain(self.hadoop()?).collect();
         let controllers: Vec<Arc<dyn Controller>> = vec![
             Arc::new(Launch { engines: engines.clone(), rates: self.rates.clone() }),
             Arc::new(Monitoring::new(engines.clone())),
@@ -159,6 +163,16 @@ impl Service {
             say("--host-bytes-s", (mib << 20) / mappers as u64);
         }
         Ok(MapperCommand { program, arguments })
+    }
+
+    #[cfg(feature = "hadoop")]
+    fn hadoop(&self) -> Result<Option<Arc<dyn Engine>>> {
+        self.args.hadoop.engine()
+    }
+
+    #[cfg(not(feature = "hadoop"))]
+    fn hadoop(&self) -> Result<Option<Arc<dyn Engine>>> {
+        Ok(None)
     }
 
     /// Registers the groups, so that a job that is posted before anybody works finds its queue.
@@ -302,6 +316,8 @@ impl ServiceArgs {
             poll_s: 0.25,
             sweep_s: 5.0,
             task_life_s: 900,
+            #[cfg(feature = "hadoop")]
+            hadoop: Box::default(),
         }
     }
 }

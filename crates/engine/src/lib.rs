@@ -4,9 +4,13 @@
 //! on it. It promises nothing about the result: commit records alone say what was done, so an engine may
 //! lose tasks, run them twice or die, and whoever watches starts another round.
 
+#[cfg(feature = "hadoop")]
+mod hadoop;
 mod local;
 mod process;
 
+#[cfg(feature = "hadoop")]
+pub use hadoop::{Hadoop, HadoopPolicy, Submit};
 pub use local::{Local, LocalPolicy, TOPIC as LOCAL_TOPIC};
 pub use process::MapperCommand;
 
@@ -90,6 +94,14 @@ pub enum Error {
     Down {
         /// The engine's name.
         engine: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// What it was set up with can't be used.
+    #[error("`{path}`: {reason}")]
+    Configuration {
+        /// The file or folder.
+        path: String,
         /// What is wrong.
         reason: String,
     },

@@ -89,6 +89,8 @@ fn local() -> String {
 
 /// Shards of this many stored bytes where nothing else is asked for.
 pub const SHARD_BYTES: u64 = 64 << 20;
+/// Where a job can run. Whether a service has that engine is Launch's to know.
+const ENGINES: [&str; 2] = ["local", "hadoop"];
 /// The most patterns of one job.
 const PATTERNS_MAX: usize = 1000;
 /// The most entries of a dataset; longer lists belong in a manifest.
@@ -156,8 +158,8 @@ impl JobSpec {
                 return invalid(format!("/dataset/{n}"), e.to_string());
             }
         }
-        if self.engine != "local" {
-            let detail = format!("there is no engine `{}` in this build: use `local`", self.engine);
+        if !ENGINES.contains(&self.engine.as_str()) {
+            let detail = format!("there is no engine `{}`: use one of {}", self.engine, ENGINES.join(", "));
             return invalid("/engine", detail);
         }
         let limits = &self.limits;

@@ -8,6 +8,8 @@ mod cap;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod faults;
+#[cfg(feature = "hadoop")]
+mod hadoop;
 mod harness;
 mod http;
 #[cfg(feature = "hadoop")]

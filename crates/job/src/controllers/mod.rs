@@ -59,6 +59,7 @@ fn engine_failed(e: dragnet_engine::Error) -> Failure {
         dragnet_engine::Error::Down { engine, reason } => {
             Failure::Down { dependency: engine.into(), reason, after: Duration::from_secs(1) }
         }
+        e @ dragnet_engine::Error::Configuration { .. } => Failure::Park(e.to_string()),
         dragnet_engine::Error::Store(e) => Failure::Store(e),
         dragnet_engine::Error::Run(e) => failed(e),
     }

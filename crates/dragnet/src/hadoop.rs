@@ -1,0 +1,77 @@
+//! The flags of `serve` that make Hadoop an engine of the service.
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use dragnet_engine::{Engine, Hadoop, HadoopPolicy, Submit};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where Hadoop is and how jobs get there.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Hadoop as an engine")]
+pub(crate) struct HadoopArgs {
+    /// The folder of a Hadoop client's core-site.xml, hdfs-site.xml, mapred-site.xml and yarn-site.xml; jobs
+    /// that ask for the engine `hadoop` run there
+    #[arg(long, value_name = "DIR")]
+    hadoop_conf: Option<PathBuf>,
+    /// How jobs are submitted: by the ResourceManager's REST, or by the `hadoop` command
+    #[arg(long, value_name = "WAY", default_value = "rest", requires = "hadoop_conf")]
+    hadoop_submit: Way,
+    /// The `hadoop` command [default: as PATH finds it]
+    #[arg(long, value_name = "FILE", requires = "hadoop_conf")]
+    hadoop_command: Option<PathBuf>,
+    /// Hadoop Streaming's jar: for the command, and for clusters whose nodes don't have it on their class
+    /// path
+    #[arg(long, value_name = "FILE", requires = "hadoop_conf")]
+    hadoop_streaming_jar: Option<PathBuf>,
+    /// Who owns jobs and staged files [default: hadoop.http.staticuser.user, else who runs this process]
+    #[arg(long, value_name = "NAME", env = "HADOOP_USER_NAME")]
+    hadoop_user: Option<String>,
+    /// A property of jobs, such as `mapreduce.job.queuename=crawl`; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", requires = "hadoop_conf")]
+    hadoop_set: Vec<String>,
+    /// The program that map tasks run, for the cluster's machines [default: this program]
+    #[arg(long, value_name = "FILE", requires = "hadoop_conf")]
+    mapper: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Way {
+    #[default]
+    Rest,
+    Command,
+}
+
+impl HadoopArgs {
+    /// The engine, if the service is to have it.
+    pub(crate) fn engine(&self) -> Result<Option<Arc<dyn Engine>>> {
+        let Some(conf) = self.hadoop_conf.clone() else { return Ok(None) };
+        let submit = match (self.hadoop_submit, &self.hadoop_streaming_jar) {
+            (Way::Rest, _) => Submit::Rest,
+            (Way::Command, Some(streaming)) => {
+                let program = self.hadoop_command.clone().unwrap_or_else(|| "hadoop".into());
+                Submit::Command { program, streaming: streaming.clone() }
+            }
+            (Way::Command, None) => bail!("`--hadoop-submit command` needs `--hadoop-streaming-jar FILE`"),
+        };
+        let mapper = match self.mapper.clone() {
+            Some(mapper) => mapper,
+            None => std::env::current_exe().context("find this program, which is also the mapper")?,
+        };
+        let property = |text: &String| {
+            let (name, value) = text.split_once('=').context("a property is NAME=VALUE")?;
+            Ok((name.to_owned(), value.to_owned()))
+        };
+        let properties: Result<Vec<_>> = self.hadoop_set.iter().map(property).collect();
+        let policy = HadoopPolicy {
+            conf,
+            submit,
+            mapper,
+            streaming_jar: self.hadoop_streaming_jar.clone(),
+            user: self.hadoop_user.clone(),
+            properties: properties.context("`--hadoop-set`")?,
+        };
+        let hadoop = Hadoop::new(policy).context("read `--hadoop-conf`")?;
+        Ok(Some(Arc::new(hadoop)))
+    }
+}
