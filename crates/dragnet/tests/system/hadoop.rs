@@ -3,121 +3,11 @@
 //! `services/hadoop.sh` starts the cluster; without one these tests are skipped. It runs one job at a time,
 //! as its servers are killed under way.
 
+use crate::cluster::{Cluster, patiently};
 use crate::harness::{Sandbox, Service, spec, undisturbed};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
-use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-/// The longest that a cluster on busy cores may take for a step.
-const PATIENCE: Duration = Duration::from_secs(180);
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-/// A cluster that is this test's alone.
-struct Cluster {
-    folder: PathBuf,
-    addresses: BTreeMap<String, String>,
-    _alone: MutexGuard<'static, ()>,
-}
-
-impl Cluster {
-    fn take() -> Option<Cluster> {
-        let Some(folder) = std::env::var_os("DRAGNET_TEST_HADOOP").filter(|folder| !folder.is_empty()) else {
-            eprintln!(
-                "skipped: DRAGNET_TEST_HADOOP names no cluster (`services/hadoop.sh start DIR` starts one)"
-            );
-            return None;
-        };
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = PathBuf::from(folder);
-        let mut cluster = Cluster { folder, addresses: BTreeMap::new(), _alone: alone };
-        // A test that failed may have left something dead.
-        cluster.start();
-        let text = std::fs::read_to_string(cluster.folder.join("ports.env")).unwrap();
-        let pairs = text.lines().filter_map(|line| line.split_once('='));
-        cluster.addresses = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Some(cluster)
-    }
-
-    fn script(&self, arguments: &[&str]) {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../services/hadoop.sh");
-        let (verb, rest) = arguments.split_first().unwrap();
-        let output = Command::new(script).arg(verb).arg(&self.folder).args(rest).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn start(&self) {
-        self.script(&["start"]);
-    }
-
-    fn kill(&self, daemon: &str) {
-        self.script(&["kill", daemon]);
-    }
-
-    fn address(&self, name: &str) -> &str {
-        &self.addresses[name]
-    }
-
-    fn conf(&self) -> &str {
-        self.address("HADOOP_CONF_DIR")
-    }
-
-    fn get(&self, name: &str, path: &str) -> Json {
-        let url = format!("{}{path}", self.address(name));
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut answer = agent.get(url).header("Accept", "application/json").call().unwrap();
-        serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap()
-    }
-
-    /// The applications of a job, in the order in which they were submitted.
-    fn applications(&self, job: &str) -> Vec<Json> {
-        let found = self.get("RM_URL", &format!("/ws/v1/cluster/apps?applicationTags=dragnet-{job}"));
-        let mut apps = found["apps"]["app"].as_array().cloned().unwrap_or_default();
-        apps.sort_by_key(|app| app["id"].as_str().unwrap().to_owned());
-        apps
-    }
-
-    /// Names in a folder of HDFS.
-    fn list(&self, path: &str) -> Vec<String> {
-        let found = self.get("WEBHDFS_URL", &format!("{path}?op=LISTSTATUS"));
-        let entries = found["FileStatuses"]["FileStatus"].as_array().cloned().unwrap_or_default();
-        entries.iter().map(|entry| entry["pathSuffix"].as_str().unwrap().to_owned()).collect()
-    }
-
-    /// Nothing of a job that has ended is left on the cluster.
-    fn assert_released(&self, job: &str) {
-        let applications = self.applications(job);
-        assert!(!applications.is_empty());
-        let user = applications[0]["user"].as_str().unwrap();
-        let staged = self.list(&format!("/tmp/hadoop-yarn/staging/{user}/.staging"));
-        for app in &applications {
-            assert!(matches!(app["state"].as_str(), Some("FINISHED" | "KILLED")), "{app}");
-            let folder = app["id"].as_str().unwrap().replace("application", "job");
-            assert!(!staged.contains(&folder), "{folder} is staged");
-        }
-        assert!(!self.list(&format!("/user/{user}/.dragnet/runs")).contains(&job.to_owned()));
-    }
-
-    /// `kill -9` to the ApplicationMaster of an application.
-    fn kill_master(&self, application: &str) {
-        let of_master = |pid: &i32| {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line).into_owned();
-            let is_java = line.split('\0').next().is_some_and(|program| program.ends_with("/java"));
-            is_java && line.contains("MRAppMaster") && line.contains(application)
-        };
-        let all = std::fs::read_dir("/proc").unwrap().flatten();
-        let pids = all.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
-        let masters: Vec<i32> = pids.filter(of_master).collect();
-        assert_eq!(masters.len(), 1, "{application}");
-        kill_process(Pid::from_raw(masters[0]).unwrap(), Signal::KILL).unwrap();
-    }
-}
 
 /// A mapper that waits while a file is there: what runs on the cluster stands still as long as a test wants.
 struct Gate {
@@ -158,14 +48,6 @@ fn on_hadoop(spec: &Json) -> Json {
     let mut spec = spec.clone();
     spec["engine"] = json!("hadoop");
     spec
-}
-
-fn patiently(what: &str, mut is: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is() {
-        assert!(begun.elapsed() < PATIENCE, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// The result of a job, which may take as long as a cluster takes.

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod cap;
+#[cfg(feature = "hadoop")]
+mod cluster;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod faults;

@@ -1,10 +1,10 @@
 //! Objects on servers: read, written, listed; and what servers do when they are busy, broken or false.
 
+use crate::cluster::Cluster;
 use crate::harness::{Sandbox, spec, undisturbed};
 use crate::servers::{self, Behind, Fault, Faulty, ask};
 use serde_json::{Value as Json, json};
 use std::path::Path;
-use std::process::Command;
 
 /// The names of the corpus' files, in order.
 fn names(data: &Path) -> Vec<String> {
@@ -70,18 +70,10 @@ fn a_job_gives_the_same_answer_wherever_objects_and_output_lie() {
         let sandbox = Sandbox { env: servers::azure_env(&azure.address), ..Sandbox::new() };
         assert_eq!(answer_of(&sandbox, "az://crawl/out", &over(&local, json!("az://crawl/in/"))), expected);
     }
-    if let Some(hadoop) = servers::hadoop() {
-        let root = format!("{}/test-{}", hadoop["HDFS_URI"], uuid::Uuid::new_v4().simple());
-        let fs = |arguments: &[&str]| {
-            assert!(
-                Command::new(&hadoop["HADOOP_COMMAND"]).arg("fs").args(arguments).status().unwrap().success()
-            );
-        };
-        fs(&["-mkdir", "-p", &root]);
-        fs(&["-put", data.to_str().unwrap(), &format!("{root}/in")]);
+    if let Some(cluster) = Cluster::take() {
+        let root = cluster.folder_with(&[("in", &data)]);
         let place = json!(format!("{root}/in/"));
         assert_eq!(answer_of(&Sandbox::new(), &format!("{root}/out"), &over(&local, place)), expected);
-        fs(&["-rm", "-r", "-skipTrash", &root]);
     }
     let http = Faulty::new(Behind::Files(data.clone()));
     let list: String = names.iter().map(|name| format!("{name}\n")).collect();

@@ -2,7 +2,7 @@
 //! on request, alone or in front of a real one.
 
 use crate::harness::until;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -96,13 +96,6 @@ pub(crate) fn azure_put(address: &str, key: &str, file: &std::path::Path) {
     let python = needed("DRAGNET_TEST_PYTHON").unwrap();
     let mut command = Command::new(python);
     assert!(command.args(["-c", &put, address, key]).arg(file).status().unwrap().success());
-}
-
-/// The variables of a cluster of `services/hadoop.sh`.
-pub(crate) fn hadoop() -> Option<BTreeMap<String, String>> {
-    let folder = PathBuf::from(needed("DRAGNET_TEST_HADOOP")?);
-    let text = std::fs::read_to_string(folder.join("ports.env")).unwrap();
-    Some(text.lines().filter_map(|line| line.split_once('=')).map(|(n, v)| (n.into(), v.into())).collect())
 }
 
 /// One request with a body, and nothing of HTTP that it does not need. Returns status and body.
