@@ -6,6 +6,7 @@ mod client;
 mod commands;
 mod exit;
 mod follow;
+mod messages;
 mod output;
 #[cfg(feature = "parquet")]
 mod parquet;

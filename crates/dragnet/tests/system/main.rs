@@ -10,6 +10,8 @@ mod crash;
 mod faults;
 mod harness;
 mod http;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod kafka;
 mod oracle;
 #[cfg(feature = "postgres")]
 mod roles;
