@@ -26,6 +26,8 @@ impl Beyond {
     pub fn new(name: &'static str, topic: &'static str, publisher: Publisher, confirm: Duration) -> Beyond {
         let policy = DependencyPolicy {
             timeout: PUBLISH_MAX,
+            // To publish again is this controller's purpose: the breaker alone holds it back.
+            retry_share: 1.0,
             backoff: (Duration::from_millis(200), Duration::from_secs(5)),
             ..DependencyPolicy::default()
         };

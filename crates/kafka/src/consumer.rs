@@ -9,6 +9,7 @@ use crate::event::message_of;
 use crate::{Error, Kafka};
 use dragnet_pattern::{Store, full_jitter};
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -44,7 +45,8 @@ pub async fn wake(store: Arc<dyn Store>, kafka: Kafka, waker: Waker, mut stop: w
     let mut failures = 0;
     while !*stop.borrow() {
         let Err(e) = listen(&*store, &kafka, &waker, &mut failures, stop.clone()).await else { return };
-        if failures == 0 {
+        // The brokers may not know of a topic yet that was just made.
+        if failures == 0 && !is_unknown_topic(&e) {
             tracing::warn!(controller = waker.controller, error = %e, "Kafka can't be listened to now");
         }
         failures += 1;
@@ -53,6 +55,10 @@ pub async fn wake(store: Arc<dyn Store>, kafka: Kafka, waker: Waker, mut stop: w
             () = stopped(&mut stop) => return,
         }
     }
+}
+
+fn is_unknown_topic(e: &Error) -> bool {
+    matches!(e, Error::Kafka(e) if e.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition))
 }
 
 /// Waits until the process is to stop.
