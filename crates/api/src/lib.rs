@@ -3,13 +3,14 @@
 //! It owns nothing: it logs requests, records wishes and reads. It knows no engine and no controller, only
 //! the Status DB and the output that they write.
 
+mod groups;
 mod hits;
 mod jobs;
 mod problem;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::get;
+use axum::routing::{get, post};
 use dragnet_pattern::Store;
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/jobs/{id}/hits", get(hits::hits))
         .route("/v1/jobs/{id}/coverage", get(jobs::coverage))
         .route("/v1/jobs/{id}/bill", get(jobs::bill))
+        .route("/v1/groups/{name}/confirmations", post(groups::confirm))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

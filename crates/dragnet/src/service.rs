@@ -3,6 +3,7 @@
 //! `serve` runs all of it for good. Other commands run it embedded: the API alone where they only read, and
 //! the controllers for one job where they are to finish it.
 
+use crate::messages::MessageArgs;
 use anyhow::{Context, Result};
 use dragnet_api::{Api, router};
 use dragnet_engine::{Engine, LOCAL_TOPIC, Local, LocalPolicy, MapperCommand};
@@ -68,7 +69,12 @@ pub(crate) struct ServiceArgs {
     #[cfg(feature = "hadoop")]
     #[command(flatten)]
     hadoop: Box<crate::hadoop::HadoopArgs>,
+    #[command(flatten)]
+    pub(crate) messages: MessageArgs,
 }
+
+/// The role that publishes messages to Kafka.
+pub(crate) const RELAY: &str = "relay";
 
 /// A running service.
 pub(crate) struct Service {
@@ -96,7 +102,7 @@ impl Service {
         let state =
             state.canonicalize().with_context(|| format!("find the state folder `{}`", state.display()))?;
         let rates = read_rates(args.rates.as_deref())?;
-        let store = open_store(args.store.as_deref(), &state)?;
+        let store = open_store(args, &state)?;
         let output = output_uri(args.output.as_deref(), &state)?;
         Output::at(&output)?.probe().with_context(|| format!("use `{output}` for output"))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -113,6 +119,7 @@ impl Service {
     }
 
     /// Starts the controllers whose names `takes` takes, for one job or for all.
+    /// `relay` is taken like a controller.
     pub(crate) fn work(&mut self, only: Option<&str>, takes: &dyn Fn(&str) -> bool) -> Result<()> {
         let stopped = self.stop.subscribe();
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -134,7 +141,15 @@ impl Service {
             Arc::new(Shutdown { engines, task_life: Duration::from_secs(self.args.task_life_s) }),
             Arc::new(driver),
         ];
-        let controllers: Vec<_> = controllers.into_iter().filter(|c| takes(c.name())).collect();
+        let mut controllers: Vec<_> = controllers.into_iter().filter(|c| takes(c.name())).collect();
+        controllers.extend(self.args.messages.beyond());
+        self.work.extend(self.args.messages.start(
+            self.runtime.handle(),
+            &self.store,
+            &controllers,
+            takes(RELAY),
+            &stopped,
+        ));
         let seconds = |s: f64| Duration::try_from_secs_f64(s).unwrap_or(Duration::from_secs(1));
         let policy = Policy {
             lease: Duration::from_secs(self.args.lease_s.max(1)),
@@ -255,11 +270,11 @@ fn read_rates(file: Option<&Path>) -> Result<Rates> {
         .with_context(|| format!("read the rates `{}`", file.display()))
 }
 
-fn open_store(url: Option<&str>, state: &Path) -> Result<Arc<dyn Store>> {
-    let file = match url {
+fn open_store(args: &ServiceArgs, state: &Path) -> Result<Arc<dyn Store>> {
+    let file = match args.store.as_deref() {
         None => state.join("dragnet.db"),
         Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-            return open_postgres(url);
+            return open_postgres(url, args.messages.has_notices());
         }
         Some(url) => PathBuf::from(url.strip_prefix("sqlite:").unwrap_or(url)),
     };
@@ -267,14 +282,16 @@ fn open_store(url: Option<&str>, state: &Path) -> Result<Arc<dyn Store>> {
 }
 
 #[cfg(feature = "postgres")]
-fn open_postgres(url: &str) -> Result<Arc<dyn Store>> {
-    let opened = dragnet_pattern::postgres::open(url, MACHINES, TABLES);
+fn open_postgres(url: &str, has_notices: bool) -> Result<Arc<dyn Store>> {
+    use dragnet_pattern::postgres::{Notices, open_with};
+    let notices = if has_notices { Notices::On } else { Notices::Off };
+    let opened = open_with(url, MACHINES, TABLES, notices);
     // The URL may hold a password, and is not said.
     Ok(Arc::new(opened.context("open the store in PostgreSQL, as `--store` names it")?))
 }
 
 #[cfg(not(feature = "postgres"))]
-fn open_postgres(_url: &str) -> Result<Arc<dyn Store>> {
+fn open_postgres(_url: &str, _has_notices: bool) -> Result<Arc<dyn Store>> {
     anyhow::bail!(
         "`--store postgres…`: PostgreSQL needs the feature `postgres`, which this build does not have"
     )
@@ -318,6 +335,7 @@ impl ServiceArgs {
             task_life_s: 900,
             #[cfg(feature = "hadoop")]
             hadoop: Box::default(),
+            messages: MessageArgs::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `dragnet serve`
 
 use crate::exit;
-use crate::service::{Service, ServiceArgs};
+use crate::service::{RELAY, Service, ServiceArgs};
 use crate::settings::Settings;
 use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
@@ -20,8 +20,8 @@ pub(crate) struct Serve {
     service: ServiceArgs,
 }
 
-/// The API, the controllers, and the engine of this machine.
-const ROLES: [&str; 6] = [API, "launch", "monitor", "billing", "shutdown", "local"];
+/// The API, the controllers, the engine of this machine, and the relay where there is Kafka.
+const ROLES: [&str; 7] = [API, "launch", "monitor", "billing", "shutdown", "local", RELAY];
 const API: &str = "api";
 
 impl Serve {
@@ -33,10 +33,16 @@ impl Serve {
                 self.listen
             );
         }
+        let messages = &self.service.messages;
+        messages.check(&ROLES)?;
+        if self.roles == [RELAY] && !messages.has_kafka() {
+            bail!("`--roles relay` needs `--kafka HOST:PORT`");
+        }
+        let works = messages.has_beyond() || self.roles.iter().any(|role| role != API);
         let listen = has(API).then_some(self.listen);
         let mut service = Service::start(&self.service, &settings.state, listen)?;
         service.register()?;
-        if self.roles.iter().any(|role| role != API) {
+        if works {
             service.work(None, &has)?;
         }
         match has(API) {

@@ -14,6 +14,8 @@ mod faults;
 mod hadoop;
 mod harness;
 mod http;
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+mod kafka;
 #[cfg(feature = "hadoop")]
 mod objects;
 mod oracle;
