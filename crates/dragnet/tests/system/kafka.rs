@@ -2,6 +2,7 @@
 //! another language beyond it, which has one effect per job whatever is lost.
 
 use crate::harness::{Sandbox, Service, until};
+use crate::servers::needed;
 use serde_json::{Value as Json, json};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -11,43 +12,48 @@ use std::time::Instant;
 
 const ROLES: [&str; 7] = ["api", "launch", "monitor", "billing", "shutdown", "local", "relay"];
 
-/// A sandbox on PostgreSQL, the broker, and names in it that no other test uses. Tests take turns, as some of
-/// them stop the broker.
+/// A sandbox on PostgreSQL, the broker, and names in it that no other test uses.
 struct Setup {
     sandbox: Sandbox,
-    folder: PathBuf,
-    bootstrap: String,
+    broker: Broker,
     prefix: String,
     python: PathBuf,
+}
+
+fn setup() -> Option<Setup> {
+    let python = needed("DRAGNET_TEST_PYTHON")?.into();
+    let (broker, sandbox) = (Broker::take()?, Sandbox::on_postgres()?);
+    let prefix = format!("t{}", uuid::Uuid::new_v4().simple());
+    Some(Setup { sandbox, broker, prefix, python })
+}
+
+/// The broker of `services/kafka.sh`. Tests take turns, as some of them stop it.
+pub(crate) struct Broker {
+    folder: PathBuf,
+    pub(crate) bootstrap: String,
     _turn: MutexGuard<'static, ()>,
 }
 
 static TURN: Mutex<()> = Mutex::new(());
 
-fn setup() -> Option<Setup> {
-    let var = |name: &str| {
-        let value = std::env::var_os(name).filter(|value| !value.is_empty());
-        if value.is_none() {
-            eprintln!("skipped: {name} is not set (`./check` sets it)");
-        }
-        value.map(PathBuf::from)
-    };
-    let folder = var("DRAGNET_TEST_KAFKA")?;
-    let python = var("DRAGNET_TEST_PYTHON")?;
-    let sandbox = Sandbox::on_postgres()?;
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    script(&folder, "start");
-    let ports = std::fs::read_to_string(folder.join("ports.env")).unwrap();
-    let bootstrap = ports.lines().find_map(|line| line.strip_prefix("KAFKA_BOOTSTRAP=")).unwrap().to_owned();
-    let prefix = format!("t{}", uuid::Uuid::new_v4().simple());
-    Some(Setup { sandbox, folder, bootstrap, prefix, python, _turn: turn })
-}
+impl Broker {
+    pub(crate) fn take() -> Option<Broker> {
+        let folder = PathBuf::from(needed("DRAGNET_TEST_KAFKA")?);
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut broker = Broker { folder, bootstrap: String::new(), _turn: turn };
+        broker.script("start");
+        let ports = std::fs::read_to_string(broker.folder.join("ports.env")).unwrap();
+        let bootstrap = ports.lines().find_map(|line| line.strip_prefix("KAFKA_BOOTSTRAP="));
+        broker.bootstrap = bootstrap.unwrap().to_owned();
+        Some(broker)
+    }
 
-/// `services/kafka.sh`.
-fn script(folder: &Path, verb: &str) {
-    let program = root().join("services/kafka.sh");
-    let output = Command::new(program).arg(verb).arg(folder).output().unwrap();
-    assert!(output.status.success(), "kafka.sh {verb}: {}", String::from_utf8_lossy(&output.stderr));
+    /// `services/kafka.sh`.
+    pub(crate) fn script(&self, verb: &str) {
+        let program = root().join("services/kafka.sh");
+        let output = Command::new(program).arg(verb).arg(&self.folder).output().unwrap();
+        assert!(output.status.success(), "kafka.sh {verb}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 fn root() -> PathBuf {
@@ -55,7 +61,7 @@ fn root() -> PathBuf {
 }
 
 /// The broker is up again when a test ends, however it ends.
-impl Drop for Setup {
+impl Drop for Broker {
     fn drop(&mut self) {
         let program = root().join("services/kafka.sh");
         let _ = Command::new(program).arg("start").arg(&self.folder).output();
@@ -64,7 +70,7 @@ impl Drop for Setup {
 
 impl Setup {
     fn serve(&self, more: &[&str]) -> Service {
-        let kafka = ["--kafka", &self.bootstrap, "--kafka-prefix", &self.prefix];
+        let kafka = ["--kafka", &self.broker.bootstrap, "--kafka-prefix", &self.prefix];
         self.sandbox.serve_with(&[&kafka, more].concat(), None)
     }
 
@@ -83,8 +89,10 @@ impl Setup {
     }
 
     fn python(&self, code: &str) -> Output {
-        let output =
-            Command::new(&self.python).args(["-c", code, &self.bootstrap, &self.prefix]).output().unwrap();
+        let output = Command::new(&self.python)
+            .args(["-c", code, &self.broker.bootstrap, &self.prefix])
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         output
     }
@@ -135,12 +143,12 @@ fn without_kafka_work_is_accepted_and_ends() {
     let spec = setup.small();
     let processes = setup.one_each(&["--hints", "kafka", "--poll-s", "3600", "--sweep-s", "0.5"]);
     processes[0].end_of(&processes[0].submit(&spec));
-    script(&setup.folder, "kill");
+    setup.broker.script("kill");
     let ids: Vec<String> = (0..5).map(|_| processes[0].submit(&spec)).collect();
     for id in &ids {
         assert_eq!(processes[0].end_of(id)["status"], "completed");
     }
-    script(&setup.folder, "start");
+    setup.broker.script("start");
     let relay = processes.last().unwrap();
     processes[0].submit(&spec);
     until("the relay to go on", || {
@@ -224,7 +232,7 @@ impl Audit {
         let log = std::fs::File::create(setup.sandbox.path("audit.log")).unwrap();
         let child = Command::new(&setup.python)
             .arg(root().join("examples/kafka-controller/controller.py"))
-            .args(["--kafka", &setup.bootstrap, "--prefix", &setup.prefix, "--name", "audit"])
+            .args(["--kafka", &setup.broker.bootstrap, "--prefix", &setup.prefix, "--name", "audit"])
             .args(["--server", api, "--ledger"])
             .arg(setup.sandbox.path("audit.db"))
             .stdin(Stdio::null())
@@ -254,12 +262,12 @@ fn a_controller_beyond_kafka_has_one_effect_per_job_whatever_is_lost() {
     until("the first confirmation", || setup.sandbox.count("select count(*) from confirmation") > 0);
     drop(audit);
     ids.extend((0..20).map(|_| service.submit(&spec)));
-    script(&setup.folder, "wipe");
+    setup.broker.script("wipe");
     ids.extend((0..10).map(|_| service.submit(&spec)));
     for id in &ids {
         assert_eq!(service.end_of(id)["status"], "completed");
     }
-    script(&setup.folder, "start");
+    setup.broker.script("start");
     let audit = Audit::start(&setup, &service.url);
     until("all confirmations", || setup.sandbox.count("select count(*) from confirmation") == 50);
     until("all rows to be done", || {

@@ -19,11 +19,12 @@ mod kafka;
 #[cfg(feature = "hadoop")]
 mod objects;
 mod oracle;
+#[cfg(all(feature = "hadoop", feature = "kafka", feature = "postgres"))]
+mod pipeline;
 #[cfg(feature = "postgres")]
 mod roles;
 mod scan;
 mod search;
-#[cfg(feature = "hadoop")]
 mod servers;
 mod soak;
 mod two;

@@ -98,6 +98,36 @@ pub(crate) fn azure_put(address: &str, key: &str, file: &std::path::Path) {
     assert!(command.args(["-c", &put, address, key]).arg(file).status().unwrap().success());
 }
 
+/// A PostgreSQL of `services/postgres.sh` that is one test's alone, as it is killed.
+pub(crate) struct Postgres {
+    folder: tempfile::TempDir,
+    pub(crate) url: String,
+}
+
+impl Postgres {
+    pub(crate) fn new() -> Option<Postgres> {
+        needed("DRAGNET_TEST_POSTGRES")?;
+        let mut postgres = Postgres { folder: tempfile::tempdir().unwrap(), url: String::new() };
+        postgres.script("start");
+        let text = std::fs::read_to_string(postgres.folder.path().join("ports.env")).unwrap();
+        postgres.url = text.lines().find_map(|line| line.strip_prefix("POSTGRES_URL=")).unwrap().to_owned();
+        Some(postgres)
+    }
+
+    pub(crate) fn script(&self, verb: &str) {
+        let program = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../services/postgres.sh");
+        let output = Command::new(program).arg(verb).arg(self.folder.path()).output().unwrap();
+        assert!(output.status.success(), "postgres.sh {verb}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let program = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../services/postgres.sh");
+        let _ = Command::new(program).arg("stop").arg(self.folder.path()).output();
+    }
+}
+
 /// One request with a body, and nothing of HTTP that it does not need. Returns status and body.
 pub(crate) fn ask(address: &str, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n", body.len());

@@ -1,0 +1,173 @@
+//! The whole drawing with real servers: PostgreSQL, Kafka, HDFS and Hadoop, and a process for each role; and any of them
+//! killed under way.
+
+use crate::cluster::{Cluster, patiently};
+use crate::harness::{Sandbox, Service, undisturbed};
+use crate::kafka::Broker;
+use crate::servers::Postgres;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+const ROLES: [&str; 6] = ["api", "launch", "monitor", "billing", "shutdown", "relay"];
+
+/// All of it, running.
+struct Drawing {
+    processes: BTreeMap<&'static str, Service>,
+    sandbox: Sandbox,
+    flags: Vec<String>,
+}
+
+impl Drawing {
+    fn new(store: &str, kafka: &Broker, cluster: &Cluster, root: &str) -> Drawing {
+        let sandbox = Sandbox { store: Some(store.to_owned()), ..Sandbox::new() };
+        let flags = [
+            ("--output", format!("{root}/out")),
+            ("--kafka", kafka.bootstrap.clone()),
+            ("--kafka-prefix", format!("t{}", uuid::Uuid::new_v4().simple())),
+            ("--hadoop-conf", cluster.conf().to_owned()),
+            ("--task-life-s", "2".into()),
+        ];
+        let flags = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
+        let mut drawing = Drawing { processes: BTreeMap::new(), sandbox, flags };
+        ROLES.into_iter().for_each(|role| drawing.start(role));
+        drawing
+    }
+
+    fn start(&mut self, role: &'static str) {
+        let flags: Vec<&str> = self.flags.iter().map(String::as_str).chain(["--roles", role]).collect();
+        self.processes.insert(role, self.sandbox.serve_with(&flags, None));
+    }
+
+    /// `kill -9`, and another takes its place.
+    fn kill(&mut self, role: &'static str) {
+        self.processes.remove(role).unwrap().kill();
+        self.start(role);
+    }
+
+    fn api(&self) -> &Service {
+        &self.processes["api"]
+    }
+}
+
+/// Lines of prose that this machine has, in a few files: the READMEs of the crates that it was built from.
+fn prose(sandbox: &Sandbox) -> PathBuf {
+    let home =
+        std::env::var("CARGO_HOME").unwrap_or_else(|_| format!("{}/.cargo", std::env::var("HOME").unwrap()));
+    let mut texts: Vec<PathBuf> = Vec::new();
+    for registry in std::fs::read_dir(Path::new(&home).join("registry/src")).unwrap().flatten() {
+        let crates = std::fs::read_dir(registry.path()).unwrap().flatten();
+        texts.extend(crates.map(|of| of.path().join("README.md")).filter(|text| text.exists()));
+    }
+    texts.sort();
+    let mut files = vec![String::new(); 4];
+    for (n, text) in texts.iter().enumerate() {
+        // Hadoop's Grep takes a carriage return for the end of a line, too.
+        let text = std::fs::read_to_string(text).unwrap_or_default().replace('\r', "");
+        writeln!(files[n % 4], "{text}").unwrap();
+    }
+    for (n, text) in files.iter().enumerate() {
+        sandbox.write(&format!("prose/{n}.txt"), text.as_bytes());
+    }
+    sandbox.path("prose")
+}
+
+/// What does not depend on where the objects lie.
+fn answer(result: &Json) -> Json {
+    json!({ "status": result["status"], "digest": result["digest"], "lines": result["lines"],
+        "totals": result["coverage"]["totals"] })
+}
+
+fn over(spec: &Json, place: &str) -> Json {
+    let mut spec = spec.clone();
+    spec["dataset"] = json!([place]);
+    spec["engine"] = json!("hadoop");
+    spec
+}
+
+#[test]
+fn the_whole_pipeline_gives_the_answer_of_one_process_and_the_counts_of_hadoops_grep() {
+    let (Some(mut drawing_on), Some(kafka), Some(cluster)) =
+        (Sandbox::on_postgres(), Broker::take(), Cluster::take())
+    else {
+        return;
+    };
+    let files = Sandbox::new();
+    let data = prose(&files);
+    const RE: &str = "[Ll]icen[cs]e[a-z]*|serde[_a-z]*|[A-Z]{2}[0-9]+";
+    let spec = json!({ "patterns": [{ "name": "n", "regex": RE }], "dataset": [data] });
+    let expected = answer(&undisturbed(&spec));
+    let root = cluster.folder_with(&[("in", &data)]);
+    let store = drawing_on.store.take().unwrap();
+    let drawing = Drawing::new(&store, &kafka, &cluster, &root);
+    let id = drawing.api().submit(&over(&spec, &format!("{root}/in/")));
+    patiently("the job's end", || drawing.api().job(&id)["ended"].is_string());
+    assert_eq!(answer(&drawing.api().result(&id)), expected);
+
+    let counted = drawing.api().get(&format!("/v1/jobs/{id}/hits?count_by=match")).body;
+    let ours: BTreeMap<String, u64> = counted
+        .lines()
+        .map(|line| serde_json::from_str::<Json>(line).unwrap())
+        .map(|line| (line["key"].as_str().unwrap().to_owned(), line["count"].as_u64().unwrap()))
+        .collect();
+    cluster.hadoop(&[
+        "org.apache.hadoop.examples.Grep",
+        "-D",
+        "mapreduce.framework.name=local",
+        &format!("{root}/in"),
+        &format!("{root}/grep"),
+        RE,
+    ]);
+    let theirs = cluster.hadoop(&["fs", "-cat", &format!("{root}/grep/part-r-00000")]);
+    let theirs: BTreeMap<String, u64> = theirs
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .map(|(count, matched)| (matched.to_owned(), count.parse().unwrap()))
+        .collect();
+    assert!(theirs.len() > 10, "{theirs:?}");
+    assert_eq!(ours, theirs);
+}
+
+/// One job after the other is under way while each kind of process is killed and comes back.
+#[test]
+fn whatever_is_killed_the_answer_stays() {
+    let (Some(postgres), Some(kafka), Some(cluster)) = (Postgres::new(), Broker::take(), Cluster::take())
+    else {
+        return;
+    };
+    let files = Sandbox::new();
+    let data = files.corpus();
+    let mut spec = crate::harness::spec(&data);
+    spec["shard_bytes"] = json!(1024);
+    let expected = answer(&undisturbed(&spec));
+    let root = cluster.folder_with(&[("in", &data)]);
+    let mut drawing = Drawing::new(&postgres.url, &kafka, &cluster, &root);
+    let place = format!("{root}/in/");
+    let mut victims: Vec<&str> = ROLES.to_vec();
+    victims.extend(["postgres", "kafka", "namenode", "datanode"]);
+    // A job of Hadoop's takes long enough for several deaths.
+    for victims in victims.chunks(3) {
+        let id = drawing.api().submit(&over(&spec, &place));
+        for victim in victims {
+            // What was killed before is back, and the job goes on.
+            drawing.api().job_when(&id, |job| job["status"].is_string() && job["status"] != "accepted");
+            match *victim {
+                "postgres" => {
+                    postgres.script("kill");
+                    postgres.script("start");
+                }
+                "kafka" => {
+                    kafka.script("kill");
+                    kafka.script("start");
+                }
+                "namenode" | "datanode" => cluster.kill_and_start(victim),
+                role => drawing.kill(ROLES.into_iter().find(|known| *known == role).unwrap()),
+            }
+        }
+        patiently("the job's end", || drawing.api().job(&id)["ended"].is_string());
+        assert_eq!(answer(&drawing.api().result(&id)), expected, "{victims:?}");
+    }
+    let ledger = drawing.sandbox.count("select count(*) from ledger");
+    assert_eq!(ledger, 4 * 3, "each job is billed once");
+}
