@@ -651,6 +651,11 @@ pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<usize, Error> {
             sent += 1;
         }
     }
+    // What has its message may still not have been heard of.
+    let sql = "select name from consumer_group where exists \
+               (select 1 from delivery where group_name = name and due_ms <= ?1)";
+    let unheard = tx.all(sql, params![tx.now], |mut row| row.text())?;
+    tx.woken.extend(unheard);
     Ok(sent)
 }
 
