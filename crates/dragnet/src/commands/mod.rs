@@ -30,7 +30,7 @@ pub(crate) enum Command {
     /// See it work: packs documents that this machine has into web archives and searches them
     Demo(demo::Demo),
     /// Search files, archives and folders now, as a job whose service runs in this process
-    Search(search::SearchCommand),
+    Search(Box<search::SearchCommand>),
     /// Search files, archives and folders like grep: no job and no service, on all cores
     Scan(scan::Scan),
     /// Show the records of hits, the match in its place, or copy them into a WARC file
