@@ -8,6 +8,7 @@ use dragnet_run::{Mapper, Outcome, Task};
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 /// How a mapper is run.
 #[derive(Debug, clap::Args)]
@@ -18,6 +19,9 @@ pub struct Map {
     /// The most memory, in MiB
     #[arg(long, value_name = "MIB")]
     memory_mib: Option<u64>,
+    /// Seconds for which a task is tried again while the output or a server of objects does not serve
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    patience_s: u64,
     /// Requests under way at once to one server of objects
     #[arg(long, value_name = "N")]
     host_connections: Option<usize>,
@@ -57,7 +61,8 @@ impl Map {
             }
             let task: Task = serde_json::from_str(text).with_context(|| format!("read the task `{text}`"))?;
             eprintln!("reporter:status:shard {}", task.shard);
-            let outcome = mapper.run(&task).with_context(|| format!("run shard {}", task.shard))?;
+            let outcome = self.run_patiently(&mut mapper, &task);
+            let outcome = outcome.with_context(|| format!("run shard {}", task.shard))?;
             failed |= matches!(outcome, Outcome::Failed(_) | Outcome::Blocked { .. } | Outcome::Away { .. });
             if let Outcome::Committed(done) = &outcome {
                 eprintln!("reporter:counter:dragnet,records,{}", done.records);
@@ -69,6 +74,31 @@ impl Map {
             out.flush()?;
         }
         Ok(if failed { FAILED } else { 0 }.into())
+    }
+
+    /// Runs a task, again and again while the output or a server of objects does not serve, as long as there is
+    /// patience: an engine that counts attempts must not take an outage for them.
+    fn run_patiently(&self, mapper: &mut Mapper<'_>, task: &Task) -> Result<Outcome, dragnet_run::Error> {
+        let (begun, mut pause) = (Instant::now(), Duration::from_secs(1));
+        loop {
+            let outcome = mapper.run(task);
+            let trouble = match &outcome {
+                Ok(Outcome::Away { host: place, reason } | Outcome::Blocked { path: place, reason }) => {
+                    format!("{place}: {reason}")
+                }
+                Err(e @ (dragnet_run::Error::Output { .. } | dragnet_run::Error::Away { .. })) => {
+                    e.to_string()
+                }
+                _ => return outcome,
+            };
+            if begun.elapsed() + pause > Duration::from_secs(self.patience_s) {
+                return outcome;
+            }
+            // A line is a sign of life, too.
+            eprintln!("reporter:status:shard {} waits: {trouble}", task.shard);
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_secs(30));
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! not outlive this process and submit what another has submitted meanwhile: it runs below a shell that
 //! reads from a pipe of ours and kills it when that ends, however this process died.
 
-use super::job::MAPPER;
+use super::job::{MAPPER, MAPPER_ARGUMENTS};
 use super::rest::down;
 use crate::Error;
 use std::collections::BTreeMap;
@@ -102,7 +102,7 @@ fn arguments(submission: &Submission<'_>) -> Vec<String> {
         arguments.extend(["-D".into(), format!("{name}={value}")]);
     }
     let files = format!("{}#{MAPPER}", submission.mapper);
-    let mapper = format!("./{MAPPER} map");
+    let mapper = format!("./{MAPPER} {MAPPER_ARGUMENTS}");
     // What is Hadoop's in general stands before what is Streaming's.
     let rest = [
         "-files",

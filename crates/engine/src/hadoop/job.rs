@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 /// The mapper as the tasks start it: the program is linked into their folder under this name.
 pub(crate) const MAPPER: &str = "mapper";
+/// What stands behind it. Four attempts of half an hour bridge an outage that four failures in a minute would not.
+pub(crate) const MAPPER_ARGUMENTS: &str = "map --patience-s 1800";
 /// How often a map task is tried. What fails then goes to the next round, in a task of its own.
 pub(crate) const ATTEMPTS_MAX: u32 = 4;
 
@@ -89,7 +91,7 @@ impl Job<'_> {
         set("mapreduce.job.tags", self.tags.join(","));
         set("mapreduce.job.maps", self.maps.to_string());
         // Streaming reads it as the value of a form.
-        set("stream.map.streamprocessor", format!(".%2F{MAPPER}+map"));
+        set("stream.map.streamprocessor", format!(".%2F{MAPPER}+{}", MAPPER_ARGUMENTS.replace(' ', "+")));
         set("mapreduce.job.cache.files", format!("{}#{MAPPER}", self.mapper.uri));
         set("mapreduce.job.cache.files.timestamps", self.mapper.modified_ms.to_string());
         set("mapreduce.job.cache.files.filesizes", self.mapper.bytes.to_string());
@@ -218,7 +220,7 @@ mod tests {
             ("mapreduce.map.maxattempts", "4"),
             ("mapreduce.job.cache.files", "hdfs://n/m-1#mapper"),
             ("mapreduce.job.tags", "dragnet-r,dragnet-r-1"),
-            ("stream.map.streamprocessor", ".%2Fmapper+map"),
+            ("stream.map.streamprocessor", ".%2Fmapper+map+--patience-s+1800"),
         ] {
             assert_eq!(properties[name], value, "{name}");
         }
