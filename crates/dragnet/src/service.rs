@@ -102,6 +102,10 @@ impl Service {
         let state =
             state.canonicalize().with_context(|| format!("find the state folder `{}`", state.display()))?;
         let rates = read_rates(args.rates.as_deref())?;
+        dragnet_objects::set_limits(dragnet_objects::Limits {
+            connections: Some(args.host_connections.max(1)),
+            bytes_per_s: args.host_mib_s.map(|mib| mib << 20),
+        });
         let store = open_store(args, &state)?;
         let output = output_uri(args.output.as_deref(), &state)?;
         Output::at(&output)?.probe().with_context(|| format!("use `{output}` for output"))?;

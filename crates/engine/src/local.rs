@@ -137,7 +137,13 @@ impl Pool {
 
     /// One attempt of one task in one mapper; a mapper that failed it by its own end is not used again.
     async fn attempt(&self, task: &Task, bytes_read: &Arc<AtomicU64>) -> Result<Outcome, String> {
-        let mut mapper = self.take().map_err(|e| format!("could not start a mapper: {e}"))?;
+        let mut mapper = match self.take() {
+            Ok(mapper) => mapper,
+            // No fault of the shard's: this machine is short of something.
+            Err(e) => {
+                return Ok(Outcome::Blocked { path: "a mapper's process".into(), reason: e.to_string() });
+            }
+        };
         let outcome = mapper.run(task, self.policy.silence_max, bytes_read).await?;
         self.put_back(mapper);
         Ok(outcome)

@@ -58,21 +58,21 @@ pub struct Stated {
 impl Stated {
     /// A gap that takes up no byte, where an object of `size` bytes is not what was stated, or that can't be
     /// told. The object is read once from end to end where a digest is stated and the size is right.
-    pub fn differs(&self, object: &dyn ReadAt, size: u64) -> Option<Skip> {
-        let gap = |why: String| Some(Skip::new(size, 0, Reason::Changed).because(why));
+    ///
+    /// # Errors
+    /// [`Error::Read`] and [`Error::Shrunk`]: not to get the bytes says nothing of them.
+    pub fn differs(&self, object: &dyn ReadAt, size: u64) -> Result<Option<Skip>, Error> {
+        let gap = |why: String| Ok(Some(Skip::new(size, 0, Reason::Changed).because(why)));
         if let Some(stated) = self.size.filter(|stated| *stated != size) {
             return gap(format!("the manifest states {stated} bytes, and it has {size}"));
         }
-        let stated = self.digest.as_ref()?;
+        let Some(stated) = &self.digest else { return Ok(None) };
         let Some((algorithm, value)) = Algorithm::of(stated) else {
             return gap(format!("the manifest states `{stated}`, which is no sha256: or sha1: digest"));
         };
-        let digest = match algorithm.of_object(object, size) {
-            Ok(digest) => digest,
-            Err(e) => return gap(format!("the manifest states {stated}, and that can't be checked: {e}")),
-        };
+        let digest = algorithm.of_object(object, size)?;
         if is(value, &digest) {
-            return None;
+            return Ok(None);
         }
         gap(format!("the manifest states {stated}, and it has {}:{}", algorithm.name(), hex(&digest)))
     }

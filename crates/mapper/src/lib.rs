@@ -43,6 +43,7 @@ impl Map {
             connections: self.host_connections,
             bytes_per_s: self.host_bytes_s,
         });
+        dragnet_objects::on_waiting(|| eprintln!("reporter:status:waits for a server of objects"));
         if let Some(mib) = self.memory_mib {
             let limit = rustix::process::Rlimit { current: Some(mib << 20), maximum: Some(mib << 20) };
             rustix::process::setrlimit(rustix::process::Resource::As, limit)
@@ -92,7 +93,13 @@ impl Map {
                 _ => return outcome,
             };
             if begun.elapsed() + pause > Duration::from_secs(self.patience_s) {
-                return outcome;
+                return match outcome {
+                    Err(dragnet_run::Error::Output { path, source, .. }) => {
+                        Ok(Outcome::Blocked { path, reason: source.to_string() })
+                    }
+                    Err(dragnet_run::Error::Away { host, reason }) => Ok(Outcome::Away { host, reason }),
+                    other => other,
+                };
             }
             // A line is a sign of life, too.
             eprintln!("reporter:status:shard {} waits: {trouble}", task.shard);

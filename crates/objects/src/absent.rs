@@ -33,6 +33,9 @@ pub struct Limits {
 }
 
 /// Does nothing.
+pub fn on_waiting(_tell: fn()) {}
+
+/// Does nothing.
 pub fn set_limits(_limits: Limits) {}
 
 /// Says which feature is missing.

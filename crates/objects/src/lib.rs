@@ -28,7 +28,7 @@ pub mod uri;
 
 pub use blob::{Blob, version_of};
 pub use error::Error;
-pub use remote::{Head, Limits, Prefix, Remote, Upload, head, list, set_limits};
+pub use remote::{Head, Limits, Prefix, Remote, Upload, head, list, on_waiting, set_limits};
 
 /// Whether an entry names an object beyond this machine's files, in a build that can read it or not.
 pub fn is_remote(entry: &str) -> bool {

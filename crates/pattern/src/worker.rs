@@ -104,8 +104,11 @@ pub async fn run(
     stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     for controller in &controllers {
+        let mut refusals = 0;
         while let Err(e) = worker.store.add_group(controller.name(), controller.topic(), true).await {
-            if !e.is_transient() {
+            // A message that is consumed just then takes the ground from under it, which passes.
+            refusals += u32::from(!e.is_transient());
+            if refusals > REFUSALS_MAX {
                 return Err(e);
             }
             tracing::warn!(controller = controller.name(), error = %e, "could not register a group yet");
@@ -122,6 +125,9 @@ pub async fn run(
     while tasks.join_next().await.is_some() {}
     Ok(())
 }
+
+/// How often a group is registered again that the store has refused.
+const REFUSALS_MAX: u32 = 5;
 
 /// Sleeps, unless the process is to stop. Returns whether it is.
 async fn rest(duration: Duration, stop: &mut watch::Receiver<bool>) -> bool {

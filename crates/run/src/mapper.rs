@@ -90,7 +90,7 @@ impl<'a> Mapper<'a> {
             Err(Error::Closed) => Ok(Outcome::Closed),
             // A run that has ended takes its folders with it: that is no trouble with the output.
             Err(Error::Output { .. } | Error::Kernel(dragnet_kernel::Error::Sink(_)))
-                if loaded.output.is_closed()? =>
+                if loaded.output.is_closed().unwrap_or(false) =>
             {
                 Ok(Outcome::Closed)
             }
@@ -294,7 +294,14 @@ fn scan_object(
     let before = hits.totals.hits;
     let scanned =
         scan(&counted, object.kind, &range, &loaded.search, &mut |hit: &Hit<'_>| hits.add(place, hit));
-    let mut scanned = match scanned {
+    let scanned = scanned.and_then(|mut scanned| {
+        // The shard that has the first byte looks for all of them.
+        if let Some(stated) = object.stated.as_ref().filter(|_| start == 0) {
+            stated.differs(&counted, object.size)?.into_iter().for_each(|gap| scanned.coverage.skip(gap));
+        }
+        Ok(scanned)
+    });
+    let scanned = match scanned {
         // The object that could not be had is named, so that the others of its bundle can do without it.
         Err(e @ (dragnet_kernel::Error::Read { .. } | dragnet_kernel::Error::Shrunk { .. })) => {
             if let dragnet_kernel::Error::Read { source, .. } = &e
@@ -309,10 +316,6 @@ fn scan_object(
         }
         other => other?,
     };
-    // The shard that has the first byte looks for all of them.
-    if let Some(stated) = object.stated.as_ref().filter(|_| start == 0) {
-        stated.differs(&counted, object.size).into_iter().for_each(|gap| scanned.coverage.skip(gap));
-    }
     opened.check()?;
     debug_assert_eq!(hits.totals.hits - before, scanned.hits);
     Ok(scanned)

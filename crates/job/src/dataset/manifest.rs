@@ -6,8 +6,8 @@ use dragnet_run::uri;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The largest manifest that is read from a server.
-const SERVED_BYTES_MAX: u64 = 1 << 30;
+/// The most bytes of a manifest, stored or decoded: a few million lines.
+const BYTES_MAX: u64 = 512 << 20;
 
 /// What a manifest's relative lines are relative to.
 enum Base {
@@ -27,16 +27,19 @@ pub(super) fn named(
     let bytes = if dragnet_run::is_remote(manifest) {
         served(manifest)?
     } else {
-        std::fs::read(path_of(manifest)?).map_err(read)?
+        let path = path_of(manifest)?;
+        if !std::fs::metadata(&path).map_err(read)?.is_file() {
+            return Err(Error::Entry(format!("`{manifest}` is no file, so it is no manifest")));
+        }
+        bounded(manifest, std::fs::File::open(path).map_err(read)?)?
     };
     let text = if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut text = String::new();
-        flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_string(&mut text).map_err(read)?;
-        text
+        bounded(manifest, flate2::read::MultiGzDecoder::new(&bytes[..]))?
     } else {
-        String::from_utf8(bytes)
-            .map_err(|e| Error::Entry(format!("`{manifest}` is not a list of paths: {e}")))?
+        bytes
     };
+    let text = String::from_utf8(text)
+        .map_err(|e| Error::Entry(format!("`{manifest}` is not a list of paths: {e}")))?;
     let base = Base::of(manifest, base)?;
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (name, stated) = stated(line).map_err(|why| Error::Entry(format!("`{manifest}`: {why}")))?;
@@ -47,17 +50,35 @@ pub(super) fn named(
     Ok(())
 }
 
+/// All of it, unless that is more than a manifest can have.
+fn bounded(manifest: &str, from: impl Read) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let read = from.take(BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|source| Error::Read { path: manifest.to_owned(), source })?;
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(Error::Entry(format!(
+            "`{manifest}` has more than {BYTES_MAX} bytes: that is no manifest"
+        )));
+    }
+    Ok(bytes)
+}
+
 fn served(manifest: &str) -> Result<Vec<u8>, Error> {
     let failed = |e| on_server(manifest, e);
     let head = dragnet_objects::head(manifest).map_err(failed)?;
-    if head.size > SERVED_BYTES_MAX {
+    if head.size > BYTES_MAX {
         return Err(Error::Entry(format!("`{manifest}` has {} bytes: that is no manifest", head.size)));
     }
     let object = dragnet_objects::Remote::open(&head, head.size).map_err(failed)?;
     let (mut bytes, mut n) = (vec![0; head.size as usize], 0);
     while n < bytes.len() {
         let more = object.read_at(n as u64, &mut bytes[n..]);
-        n += more.map_err(|source| Error::Read { path: manifest.to_owned(), source })?.max(1);
+        n += more
+            .map_err(|source| match dragnet_objects::Error::in_io(&source) {
+                Some(said) => failed(said.clone()),
+                None => Error::Read { path: manifest.to_owned(), source },
+            })?
+            .max(1);
     }
     Ok(bytes)
 }

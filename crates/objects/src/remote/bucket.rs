@@ -70,10 +70,12 @@ impl Bucket {
             E::NotImplemented { .. } | E::NotSupported { .. } | E::InvalidPath { .. } => Error::Other(said),
             // Whatever is left was tried again and again: a status of 429 or 5xx, a connection that can't be
             // made or breaks. Another refusal is for good.
+            // HDFS's own word, which its client passes on as any other.
+            _ if said.contains("AccessControlException") => Error::Denied(said),
             _ => match refusal(&said) {
                 Some(404) => Error::Missing,
                 Some(status) if !matches!(status, 408 | 429) => Error::Other(said),
-                _ if said.contains("range") => {
+                _ if said.contains("range") && !said.contains("status code: 5") => {
                     Error::Other(format!("its server does not serve ranges: {said}"))
                 }
                 _ => Error::Away { host: self.name.clone(), reason: said },

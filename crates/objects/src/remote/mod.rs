@@ -9,6 +9,7 @@ mod runtime;
 pub use ahead::Remote;
 pub use polite::{Limits, set_limits};
 pub use prefix::{Prefix, Upload};
+pub use runtime::on_waiting;
 
 use crate::{Error, uri};
 use bucket::{Bucket, Place};

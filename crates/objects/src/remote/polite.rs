@@ -1,7 +1,7 @@
 //! Politeness: what one process asks of one server at a time, and how it slows down when it is asked to.
 //!
-//! A server that answers 429 or 503, or 403 although it has served before (which is how some say "too fast"),
-//! is left alone by all requests of this process, for as long as its `Retry-After` says (RFC 9110, 10.2.3), else a
+//! A server that answers 429 or 503, or 403 for what it has served before to whom it does not know by a signature (which
+//! is how some say "too fast"), is left alone by all requests of this process, for as long as its `Retry-After` says (RFC 9110, 10.2.3), else a
 //! little longer each time. When that is longer than a request can wait, it fails, and the job waits instead.
 
 use async_trait::async_trait;
@@ -9,11 +9,13 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
+    HttpService,
 };
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_LENGTH, RETRY_AFTER};
-use std::collections::HashMap;
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, RETRY_AFTER};
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
@@ -33,6 +35,8 @@ pub struct Limits {
 const CONNECTIONS: usize = 16;
 /// The longest that a request waits for its server's patience.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Paths that are remembered as served.
+const SERVED_MAX: usize = 200_000;
 /// The pause after a first refusal without `Retry-After`; it doubles with each that follows.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -53,8 +57,8 @@ pub(super) struct Host {
 
 #[derive(Debug, Default)]
 struct Manners {
-    /// Whether it has ever served: then a 403 is a plea for slowness.
-    has_served: bool,
+    /// Hashes of paths that it has served: a 403 for one of them is a plea for slowness.
+    served: HashSet<u64>,
     /// Until when nothing is asked of it.
     rest_until: Option<Instant>,
     /// When the bytes that were asked for have been paid for in time.
@@ -94,16 +98,20 @@ struct Service {
 #[async_trait]
 impl HttpService for Service {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        self.host.rest().await;
+        self.host.rest().await?;
         let slot = self.host.slots.clone().acquire_owned().await.ok();
-        let reads = matches!(request.method().as_str(), "GET" | "HEAD");
+        // Whoever was ahead in the queue may have been refused meanwhile.
+        self.host.rest().await?;
+        let is_head = request.method() == "HEAD";
+        let path = path_of(&request);
         let mut response = self.inner.execute(request).await?;
-        if self.host.refuses(response.status(), response.headers(), reads) {
+        if self.host.refuses(response.status(), response.headers(), path) {
             // The store tries this status again, and not 403.
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }
         let length = response.headers().get(CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse().ok());
-        self.host.pay(length.unwrap_or(0)).await;
+        // A HEAD states the length of what it does not send.
+        self.host.pay(length.filter(|_| !is_head).unwrap_or(0)).await;
         // A connection is in use until its body has been read.
         Ok(response.map(|body| HttpResponseBody::new(Held { body, _slot: slot })))
     }
@@ -148,28 +156,35 @@ impl Host {
         self.manners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the server has had its rest, though not longer than a request can.
-    async fn rest(&self) {
+    /// Waits until the server has had its rest; fails, and asks it nothing, where that is longer than a request can
+    /// wait.
+    async fn rest(&self) -> Result<(), HttpError> {
         let patience = Instant::now() + PATIENCE;
         loop {
             let until = self.manners().rest_until;
-            let Some(until) = until.filter(|until| *until > Instant::now()) else { return };
-            tokio::time::sleep_until(until.min(patience).into()).await;
-            if Instant::now() >= patience {
-                return;
+            let Some(until) = until.filter(|until| *until > Instant::now()) else { return Ok(()) };
+            if until > patience {
+                let rest = until.saturating_duration_since(Instant::now()).as_secs();
+                return Err(HttpError::new(HttpErrorKind::Unknown, Resting(rest)));
             }
+            tokio::time::sleep_until(until.into()).await;
         }
     }
 
     /// Takes note of how the server answered; returns whether it asks for patience.
-    fn refuses(&self, status: StatusCode, headers: &reqwest::header::HeaderMap, reads: bool) -> bool {
+    fn refuses(&self, status: StatusCode, headers: &HeaderMap, path: Option<u64>) -> bool {
         let mut manners = self.manners();
         if status.is_success() {
-            (manners.has_served, manners.refusals) = (true, 0);
+            manners.refusals = 0;
+            if manners.served.len() >= SERVED_MAX {
+                manners.served.clear();
+            }
+            manners.served.extend(path);
             return false;
         }
         let busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        let is_plea = status == StatusCode::FORBIDDEN && manners.has_served && reads;
+        let served = path.is_some_and(|path| manners.served.contains(&path));
+        let is_plea = status == StatusCode::FORBIDDEN && served;
         if !(busy || is_plea) {
             return false;
         }
@@ -194,6 +209,23 @@ impl Host {
     }
 }
 
+/// A hash of what a request reads, if it reads, and asks without a signature: who signs is told honestly what is
+/// forbidden.
+fn path_of(request: &HttpRequest) -> Option<u64> {
+    let reads = matches!(request.method().as_str(), "GET" | "HEAD");
+    if !reads || request.headers().contains_key(AUTHORIZATION) {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    request.uri().path().hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// A server that wants to be left alone for longer than a request can wait.
+#[derive(Debug, thiserror::Error)]
+#[error("it asks for {0} s of rest")]
+struct Resting(u64);
+
 /// A `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
 fn retry_after(value: &str) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
@@ -206,7 +238,7 @@ fn retry_after(value: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reqwest::header::{HeaderMap, HeaderValue};
+    use reqwest::header::HeaderValue;
 
     #[test]
     fn knows_a_plea_for_patience() {
@@ -214,7 +246,7 @@ mod tests {
             (&[200], false),
             (&[429], true),
             (&[503], true),
-            // One that never served means it.
+            // Of what it never served it means it.
             (&[403], false),
             (&[200, 403], true),
         ];
@@ -222,7 +254,7 @@ mod tests {
             let host = Host::new(Limits::default());
             let mut last = false;
             for status in statuses {
-                last = host.refuses(StatusCode::from_u16(*status).unwrap(), &HeaderMap::new(), true);
+                last = host.refuses(StatusCode::from_u16(*status).unwrap(), &HeaderMap::new(), Some(1));
             }
             assert_eq!(last, expected, "{statuses:?}");
             assert_eq!(host.manners().rest_until.is_some(), expected, "{statuses:?}");
@@ -233,7 +265,7 @@ mod tests {
     fn obeys_retry_after() {
         let host = Host::new(Limits::default());
         let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("30"))]);
-        assert!(host.refuses(StatusCode::TOO_MANY_REQUESTS, &headers, true));
+        assert!(host.refuses(StatusCode::TOO_MANY_REQUESTS, &headers, None));
         let rest = host.manners().rest_until.unwrap() - Instant::now();
         assert!(rest > Duration::from_secs(25), "{rest:?}");
         assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));

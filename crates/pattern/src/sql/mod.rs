@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use writer::{Asked, Writer};
 pub(crate) use writer::{Batches, OnCommit};
 
@@ -238,6 +238,8 @@ pub(crate) struct Readers {
 
 /// Connections that are kept for reading.
 const READERS: usize = 4;
+/// Requests that read at once.
+const READS: usize = 8;
 
 impl Readers {
     pub(crate) fn new(connect: Connect) -> Readers {
@@ -280,6 +282,8 @@ pub struct SqlStore {
     /// Takes all others.
     steps: Writer,
     readers: Readers,
+    /// So many read at once: each is a connection.
+    reading: Arc<Semaphore>,
     signals: Signals,
     machines: &'static [Machine],
 }
@@ -306,7 +310,7 @@ impl SqlStore {
             Some(batches) => Writer::start(batches, connect, on_commit)?,
             None => accepts.clone(),
         };
-        Ok(SqlStore { accepts, steps, readers, signals, machines })
+        Ok(SqlStore { accepts, steps, readers, reading: Arc::new(Semaphore::new(READS)), signals, machines })
     }
 
     async fn write<T: Send + 'static>(
@@ -321,6 +325,7 @@ impl SqlStore {
         work: impl FnOnce(&mut dyn Db) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let readers = self.readers.clone();
+        let _slot = self.reading.acquire().await;
         let task = tokio::task::spawn_blocking(move || readers.with(work));
         task.await.map_err(|e| Error::Unavailable(format!("a reader ended: {e}")))?
     }

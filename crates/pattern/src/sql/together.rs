@@ -52,7 +52,7 @@ pub(super) fn accept(tx: &mut Tx<'_>, asked: &[&Asked]) -> Result<bool, Error> {
 /// keys that were new. Constraints between the tables are checked at its end.
 const ACCEPT: &str = "\
     with asked as materialized ( \
-        select * from json_to_recordset(?1::json) as a (id text, tenant text, kind text, spec text, stage text, \
+        select * from json_to_recordset(cast(?1::text as json)) as a (id text, tenant text, kind text, spec text, stage text, \
             deadline_ms bigint, topic text, scope text, key text, fingerprint text)), \
     works as ( \
         insert into work (id, tenant, kind, spec, stage, status, created_ms, deadline_ms, events) \

@@ -184,16 +184,19 @@ struct Look {
     lease_ms: Option<i64>,
     suspect: bool,
     alone: bool,
+    failures: i64,
 }
 
 fn look(tx: &mut Tx<'_>, work: &str, controller: &str) -> Result<Option<Look>, Error> {
-    let sql = "select step, lease_ms, suspect, alone from controller where work_id = ?1 and name = ?2";
+    let sql =
+        "select step, lease_ms, suspect, alone, failures from controller where work_id = ?1 and name = ?2";
     let found = tx.first(sql, params![work, controller])?;
     Ok(found.map(|mut row| Look {
         step: Step::parse(&row.text()).unwrap_or(Step::Waiting),
         lease_ms: row.maybe_int(),
         suspect: row.is(),
         alone: row.is(),
+        failures: row.int(),
     }))
 }
 
@@ -233,6 +236,11 @@ pub(super) fn claim(
                 continue;
             }
             // Its lease ended: its process is gone, or stands still. What was in hand is suspect.
+            Step::Running if crashes(row.alone, row.failures) => {
+                park(tx, &work, controller, CRASHED)?;
+                consume(tx, &work, controller)?;
+                continue;
+            }
             Step::Running => lost(tx, &work, controller, row.alone)?,
             Step::Waiting => {}
         }
@@ -290,8 +298,9 @@ fn take(
 
 /// What is claimed comes back into sight when the lease ends.
 fn put_off(tx: &mut Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Result<(), Error> {
+    // The sign keeps SQLite from looking through all that is due in the group.
     let sql = "update delivery set due_ms = ?3, deliveries = deliveries + 1 \
-               where work_id = ?1 and group_name = ?2 and due_ms <= ?4";
+               where work_id = ?1 and group_name = ?2 and +due_ms <= ?4";
     tx.execute(sql, params![work, controller, due_ms, tx.now]).map(drop)
 }
 
@@ -610,22 +619,33 @@ fn lost(tx: &mut Tx<'_>, work: &str, controller: &str, alone: bool) -> Result<()
 
 /// Failures that a crash may cause in a row before the work is parked.
 const CRASHES_MAX: i64 = 5;
+const CRASHED: &str = "the process crashed each time that it worked on this alone";
+
+/// Whether what was lost has been lost alone too often.
+fn crashes(alone: bool, failures: i64) -> bool {
+    alone && failures + 1 >= CRASHES_MAX
+}
 
 pub(super) fn free(tx: &mut Tx<'_>, owner: &str) -> Result<usize, Error> {
-    let sql = "select work_id, name, alone, failures from controller where owner = ?1 \
-               order by work_id, name";
+    let sql = "select work_id, name from controller where owner = ?1 order by work_id, name";
     // By work, so that two who free at once wait for each other's rows in one order.
-    let held = tx.all(sql, params![owner], |mut row| (row.text(), row.text(), row.is(), row.int()))?;
-    for (work, controller, alone, failures) in &held {
+    let held = tx.all(sql, params![owner], |mut row| (row.text(), row.text()))?;
+    let mut freed = 0;
+    for (work, controller) in &held {
         tx.lock(work)?;
-        if *alone && failures + 1 >= CRASHES_MAX {
-            park(tx, work, controller, "the process crashed each time that it worked on this alone")?;
+        // Its last commit may have been on its way, or its lease have ended and somebody else own it by now.
+        let sql = "select alone, failures from controller where work_id = ?1 and name = ?2 and owner = ?3";
+        let still = tx.first(sql, params![work, controller, owner])?;
+        let Some((alone, failures)) = still.map(|mut row| (row.is(), row.int())) else { continue };
+        freed += 1;
+        if crashes(alone, failures) {
+            park(tx, work, controller, CRASHED)?;
             continue;
         }
-        lost(tx, work, controller, *alone)?;
+        lost(tx, work, controller, alone)?;
         look_again(tx, work, controller, tx.now)?;
     }
-    Ok(held.len())
+    Ok(freed)
 }
 
 fn pair(mut row: Cells) -> (String, String) {

@@ -219,6 +219,10 @@ fn run_all(
 ) -> Result<bool, Error> {
     let now = db.now_ms()?;
     let alone = batch.len() == 1;
+    if db.is_shared() {
+        // In one order, so that no two processes wait for each other's keys in a circle.
+        batch.sort_by(|a, b| key_of(&**a).cmp(&key_of(&**b)));
+    }
     if !alone && db.is_shared() && accept_together(db, batch, now, woken)? {
         return Ok(true);
     }
@@ -241,6 +245,12 @@ fn run_all(
     Ok(true)
 }
 
+/// The idempotency key of a request that is to be accepted, made unique by tenant and scope.
+fn key_of(request: &dyn Request) -> Option<(&str, &str, &str)> {
+    let accept = &request.asked()?.accept;
+    accept.key.as_ref().map(|key| (&*accept.tenant, &*key.scope, &*key.key))
+}
+
 /// Where each statement is a journey to a server, requests that are all to be accepted go there together. Says no,
 /// and leaves nothing, where one of them is not as simple as that: then each goes by itself.
 fn accept_together(
@@ -257,7 +267,10 @@ fn accept_together(
     match together::accept(&mut tx, &asked) {
         Ok(true) => woken.append(&mut tx.woken),
         Err(Error::Unavailable(reason)) => return Err(Error::Unavailable(reason)),
-        Ok(false) | Err(_) => {
+        answer => {
+            if let Err(e) = answer {
+                tracing::warn!(error = %e, "requests could not be accepted together");
+            }
             db.execute("rollback to together", &[])?;
             return Ok(false);
         }

@@ -12,7 +12,7 @@ use dragnet_kernel::coverage::{Coverage, Reason, Skip};
 use dragnet_kernel::{Entry, Hit, Kind, Range, ReadAt, Scanned, Seam, Search, Sink, scan};
 use found::Found;
 use queue::{Queue, Turn, Unit};
-use source::SMALL_BYTES;
+use source::{Opened, SMALL_BYTES};
 pub use source::{Source, Stream};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -214,6 +214,10 @@ impl Sweep<'_> {
         bytes: &mut Vec<u8>,
         found: &mut Found,
     ) -> Result<Scanned, Failure> {
+        // Every shard reads the version that the first one found.
+        if let Err(gap) = shard.source.find() {
+            return Err(Failure::Gap(gap));
+        }
         let shard_bytes = match shard.source {
             Source::Served { .. } => self.served_shard_bytes,
             _ => self.shard_bytes,
@@ -242,7 +246,8 @@ impl Sweep<'_> {
             shard.end = shard_bytes;
             queue.add_others(shard);
         }
-        self.scan(opened.object(), shard, None, self.hits_max, writer, found)
+        let scanned = self.scan(opened.object(), shard, None, self.hits_max, writer, found);
+        unchanged(&opened, shard, scanned, found)
     }
 
     fn shard(&self, shard: Shard, writer: &dyn Writer) -> Done {
@@ -264,7 +269,8 @@ impl Sweep<'_> {
         let opened = shard.source.open(&mut bytes, shard.end, &AtomicBool::new(false)).map_err(|gap| {
             Failure::Gap(Skip { offset: shard.start, length: shard.end - shard.start, ..gap })
         })?;
-        self.scan(opened.object(), shard, begin, hits_max, writer, found)
+        let scanned = self.scan(opened.object(), shard, begin, hits_max, writer, found);
+        unchanged(&opened, shard, scanned, found)
     }
 
     fn scan(
@@ -279,14 +285,15 @@ impl Sweep<'_> {
         let Shard { uri, size, start, end, .. } = shard;
         let range = Range { uri, size: *size, start: *start, end: *end, begin, hits_max };
         let scanned = scan(object, shard.kind, &range, self.search, &mut Out { writer, found });
-        match scanned {
-            Ok(mut scanned) => {
-                // The shard that has the first byte looks for all of them.
-                if let Some(stated) = shard.source.stated().filter(|_| shard.number == 0) {
-                    stated.differs(object, *size).into_iter().for_each(|gap| scanned.coverage.skip(gap));
-                }
-                Ok(scanned)
+        let scanned = scanned.and_then(|mut scanned| {
+            // The shard that has the first byte looks for all of them.
+            if let Some(stated) = shard.source.stated().filter(|_| shard.number == 0) {
+                stated.differs(object, *size)?.into_iter().for_each(|gap| scanned.coverage.skip(gap));
             }
+            Ok(scanned)
+        });
+        match scanned {
+            Ok(scanned) => Ok(scanned),
             Err(e @ (dragnet_kernel::Error::Read { .. } | dragnet_kernel::Error::Shrunk { .. })) => {
                 *found = Found::default();
                 let reason = match &e {
@@ -376,6 +383,23 @@ impl Sweep<'_> {
             }
             Err(Failure::Fatal(e)) => Err(e.into()),
         }
+    }
+}
+
+/// What a shard found, unless its object has changed under the read.
+fn unchanged(
+    opened: &Opened<'_>,
+    shard: &Shard,
+    scanned: Result<Scanned, Failure>,
+    found: &mut Found,
+) -> Result<Scanned, Failure> {
+    match (&scanned, opened.check()) {
+        (Ok(_), Err(e)) => {
+            *found = Found::default();
+            let gap = Skip::new(shard.start, shard.end - shard.start, Reason::Changed);
+            Err(Failure::Gap(gap.because(e.to_string())))
+        }
+        _ => scanned,
     }
 }
 

@@ -69,6 +69,11 @@ impl<'a> Opened<'a> {
         }
     }
 
+    /// Whether it is still what was opened; only a server can say otherwise.
+    pub(super) fn check(&self) -> Result<(), dragnet_objects::Error> {
+        if let Opened::Served(remote, _) = self { remote.check() } else { Ok(()) }
+    }
+
     pub(super) fn object(&self) -> &(dyn ReadAt + 'a) {
         match self {
             Opened::File(file, _) => file,
@@ -106,6 +111,14 @@ impl Source {
             true => uri::of_path(path),
             false => uri::of_path(&std::path::absolute(path).unwrap_or_else(|_| path.clone())),
         }
+    }
+
+    /// Asks what is not known yet of an object on a server.
+    pub(super) fn find(&mut self) -> Result<(), Skip> {
+        if let Source::Served { uri, head: head @ None, .. } = self {
+            *head = Some(dragnet_objects::head(uri).map_err(|e| unserved(0, &e))?);
+        }
+        Ok(())
     }
 
     pub(super) fn stated(&self) -> Option<&Stated> {
@@ -172,10 +185,13 @@ impl Kept {
 }
 
 fn serve(uri: &str, head: Option<&Head>, until: u64) -> Result<Opened<'static>, Skip> {
-    let gap = |size, e: dragnet_objects::Error| Skip::new(0, size, Reason::Unreadable).because(e.to_string());
-    let head = head.cloned().map_or_else(|| dragnet_objects::head(uri), Ok).map_err(|e| gap(0, e))?;
-    let remote = Remote::open(&head, until).map_err(|e| gap(head.size, e))?;
+    let head = head.cloned().map_or_else(|| dragnet_objects::head(uri), Ok).map_err(|e| unserved(0, &e))?;
+    let remote = Remote::open(&head, until).map_err(|e| unserved(head.size, &e))?;
     Ok(Opened::Served(Box::new(remote), head.size))
+}
+
+fn unserved(size: u64, e: &dragnet_objects::Error) -> Skip {
+    Skip::new(0, size, Reason::Unreadable).because(e.to_string())
 }
 
 fn open<'a>(path: &Path, bytes: &'a mut Vec<u8>) -> Result<Opened<'a>, Skip> {
