@@ -8,9 +8,10 @@ root=$(realpath "$1")
 cd "$(dirname "$0")/.."
 host=$(rustc -vV | sed -n 's/^host: //p')
 # Of its own target folder, so that other builds keep their flags.
-RUSTFLAGS='-C target-feature=+crt-static -C strip=symbols' \
+RUSTFLAGS='-C target-feature=+crt-static' \
   cargo build --quiet --release -p dragnet-mapper --all-features --target "$host" --target-dir target/static
-mapper=target/static/$host/release/dragnet-map
+mapper=target/static/dragnet-map
+strip -o "$mapper" "target/static/$host/release/dragnet-map"
 work=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
 
