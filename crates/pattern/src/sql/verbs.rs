@@ -1,4 +1,7 @@
 //! The transitions, each inside a writer's transaction.
+//!
+//! Deliveries of one work are found by the work: `group_name || ''` keeps SQLite, which has no statistics, from looking
+//! through all that waits in the group instead.
 
 use super::reads::{self, first, work_by_id, work_of_tenant};
 use super::{Cells, Param, Tx, params};
@@ -298,14 +301,13 @@ fn take(
 
 /// What is claimed comes back into sight when the lease ends.
 fn put_off(tx: &mut Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Result<(), Error> {
-    // The sign keeps SQLite from looking through all that is due in the group.
     let sql = "update delivery set due_ms = ?3, deliveries = deliveries + 1 \
-               where work_id = ?1 and group_name = ?2 and +due_ms <= ?4";
+               where work_id = ?1 and group_name || '' = ?2 and due_ms <= ?4";
     tx.execute(sql, params![work, controller, due_ms, tx.now]).map(drop)
 }
 
 fn consume(tx: &mut Tx<'_>, work: &str, controller: &str) -> Result<(), Error> {
-    let sql = "delete from delivery where work_id = ?1 and group_name = ?2 returning message_id";
+    let sql = "delete from delivery where work_id = ?1 and group_name || '' = ?2 returning message_id";
     drop_deliveries(tx, sql, params![work, controller])
 }
 
@@ -452,11 +454,11 @@ fn step(tx: &mut Tx<'_>, of: &Fence, advance: &Advance, asked_more: bool) -> Res
 
 /// Leaves the row one delivery, due then: one that it has, or a new one where all have been lost.
 fn look_again(tx: &mut Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Result<(), Error> {
-    let sql = "select min(message_id) from delivery where work_id = ?1 and group_name = ?2";
+    let sql = "select min(message_id) from delivery where work_id = ?1 and group_name || '' = ?2";
     if let Some(kept) = tx.int(sql, params![work, controller])? {
-        let sql = "delete from delivery where work_id = ?1 and group_name = ?2 and message_id > ?3 returning message_id";
+        let sql = "delete from delivery where work_id = ?1 and group_name || '' = ?2 and message_id > ?3 returning message_id";
         drop_deliveries(tx, sql, params![work, controller, kept])?;
-        let sql = "update delivery set due_ms = ?3, deliveries = 0 where work_id = ?1 and group_name = ?2";
+        let sql = "update delivery set due_ms = ?3, deliveries = 0 where work_id = ?1 and group_name || '' = ?2";
         tx.execute(sql, params![work, controller, due_ms])?;
         if due_ms <= tx.now {
             // It was carried when it was not due, or is due for another reason: it is carried once more.
@@ -657,11 +659,11 @@ const SWEEP_MAX: i64 = 1000;
 
 pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<usize, Error> {
     let sql = "select work_id, name from controller c where step = 'waiting' and due_ms <= ?1 and not exists \
-               (select 1 from delivery d where d.work_id = c.work_id and d.group_name = c.name) \
+               (select 1 from delivery d where d.work_id = c.work_id and d.group_name || '' = c.name) \
                order by due_ms limit ?2";
     let mut found = tx.all(sql, params![tx.now, SWEEP_MAX], pair)?;
     let sql = "select work_id, name from controller c where step = 'running' and lease_ms <= ?1 and not exists \
-               (select 1 from delivery d where d.work_id = c.work_id and d.group_name = c.name) \
+               (select 1 from delivery d where d.work_id = c.work_id and d.group_name || '' = c.name) \
                order by lease_ms limit ?2";
     found.extend(tx.all(sql, params![tx.now, SWEEP_MAX], pair)?);
     let mut sent = 0;
