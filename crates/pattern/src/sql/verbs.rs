@@ -458,7 +458,8 @@ fn look_again(tx: &mut Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Res
     if let Some(kept) = tx.int(sql, params![work, controller])? {
         let sql = "delete from delivery where work_id = ?1 and group_name || '' = ?2 and message_id > ?3 returning message_id";
         drop_deliveries(tx, sql, params![work, controller, kept])?;
-        let sql = "update delivery set due_ms = ?3, deliveries = 0 where work_id = ?1 and group_name || '' = ?2";
+        let sql =
+            "update delivery set due_ms = ?3, deliveries = 0 where work_id = ?1 and group_name || '' = ?2";
         tx.execute(sql, params![work, controller, due_ms])?;
         if due_ms <= tx.now {
             // It was carried when it was not due, or is due for another reason: it is carried once more.
