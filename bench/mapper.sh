@@ -57,10 +57,10 @@ print(json.dumps({'mapper': 'bench', 'skipped': [], 'shards': [{'range': {'objec
                  'kind': {'format': 'warc', 'codec': 'gzip'}}]}))
 PY
 curl -s -T "$work/plan.json" $s3/out/plan.json
-mkdir "$work/root"
-cp "$mapper" "$work/root/dragnet-map"
-printf 'chroot   holds: %s\n' "$(cd "$work/root" && echo *)"
+mkdir "$work/jail"
+cp "$mapper" "$work/jail/dragnet-map"
+printf 'chroot   holds: %s\n' "$(cd "$work/jail" && echo *)"
 echo '{"output":"s3://crawl/out","shard":0,"begin":{"offset":0,"skip":0}}' |
   env -i AWS_ENDPOINT_URL=http://objects.test:5599 AWS_ACCESS_KEY_ID=a AWS_SECRET_ACCESS_KEY=b AWS_DEFAULT_REGION=us-east-1 \
-    "$(command -v chroot)" "$work/root" /dragnet-map map 2>"$work/said" | tee "$work/outcome" || { cat "$work/said"; exit 1; }
+    "$(command -v chroot)" "$work/jail" /dragnet-map map 2>"$work/said" | tee "$work/outcome" || { cat "$work/said"; exit 1; }
 grep -q committed "$work/outcome"
