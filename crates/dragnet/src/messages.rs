@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 /// How processes tell each other of messages.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Messages between machines")]
 pub(crate) struct MessageArgs {
     /// Kafka's brokers, to carry messages between machines; without TLS and SASL
     #[arg(long, value_name = "HOST:PORT")]

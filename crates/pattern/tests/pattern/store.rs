@@ -552,3 +552,20 @@ suite! {
     an_end_is_told_to_who_registered
     a_confirmation_is_kept_and_its_row_looks
 }
+
+/// Rows of one statement have their transaction and their command's number in common.
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_requests_at_once_go_in_one_statement() {
+    let Some(opened) = postgres() else { return };
+    opened.store.add_group("left", "begin", false).await.unwrap();
+    let mut asked = JoinSet::new();
+    for _ in 0..300 {
+        let store = opened.store.clone();
+        asked.spawn(async move { store.accept(request(None)).await.unwrap() });
+    }
+    asked.join_all().await;
+    let sql = "select max(n) from (select count(*) as n from work group by cast(xmin as text), cast(cmin as text)) as statements";
+    let most = opened.store.query(Statement::new(sql, vec![])).await.unwrap()[0][0].int();
+    assert!(most > 10, "{most} at once");
+}
