@@ -8,7 +8,8 @@ root=$(realpath "$1")
 cd "$(dirname "$0")/.."
 host=$(rustc -vV | sed -n 's/^host: //p')
 # Of its own target folder, so that other builds keep their flags.
-RUSTFLAGS='-C target-feature=+crt-static' \
+# A static program has no dlsym, by which getrandom would find the call instead of a device.
+RUSTFLAGS='-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"' \
   cargo build --quiet --release -p dragnet-mapper --all-features --target "$host" --target-dir target/static
 mapper=target/static/dragnet-map
 strip -o "$mapper" "target/static/$host/release/dragnet-map"

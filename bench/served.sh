@@ -26,7 +26,7 @@ nginx -c "$work/nginx.conf" -p "$work" &
 "$root/venv/bin/python" -m moto.server -p 5599 >/dev/null 2>&1 &
 until curl -s -o /dev/null 127.0.0.1:5599 && curl -s -o /dev/null 127.0.0.1:5598; do sleep 0.1; done
 curl -s -X PUT http://127.0.0.1:5599/crawl >/dev/null
-for file in "$disk"/*; do curl -s -T "$file" "http://127.0.0.1:5599/crawl/warc/${file##*/}"; done
+for file in "$disk"/*; do curl -s -H "x-amz-acl: public-read" -T "$file" "http://127.0.0.1:5599/crawl/warc/${file##*/}"; done
 
 bench() { cargo bench --quiet -p dragnet --all-features --bench figures -- served "$disk" "$@"; }
 bench http://127.0.0.1:5598/warc http://127.0.0.1:5598/warc
