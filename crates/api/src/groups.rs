@@ -1,6 +1,6 @@
 //! Groups that live beyond the service confirm here what they have done.
 
-use crate::{Api, DEFAULT_TENANT, Problem};
+use crate::{Api, Caller, Problem};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
@@ -17,6 +17,7 @@ struct Confirmation {
 
 pub(crate) async fn confirm(
     State(api): State<Api>,
+    caller: Caller,
     Path(name): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Problem> {
@@ -27,7 +28,7 @@ pub(crate) async fn confirm(
         Problem::new(StatusCode::NOT_FOUND, "no-such-event", "There is no such event", detail)
     };
     let (work, _) = id.rsplit_once('/').filter(|(_, group)| *group == name).ok_or_else(unknown)?;
-    match api.store.confirm(DEFAULT_TENANT, work, &name).await {
+    match api.store.confirm(&caller.tenant, work, &name).await {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
         Err(Error::NoSuchWork(_)) => Err(unknown()),
         Err(e) => Err(e.into()),

@@ -1,7 +1,7 @@
 //! Hits, as JSON lines and paged; or counted.
 
 use crate::jobs::{answer, find, output_of};
-use crate::{Api, Problem};
+use crate::{Api, Caller, Problem};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -26,11 +26,12 @@ pub(crate) struct HitsQuery {
 
 pub(crate) async fn hits(
     State(api): State<Api>,
+    caller: Caller,
     Path(id): Path<String>,
     query: Result<Query<HitsQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(query) = query?;
-    let (work, _) = find(&api, &id).await?;
+    let (work, _) = find(&api, &caller, &id).await?;
     let output = output_of(&api, &work)?;
     if let Some(name) = &query.count_by {
         let by = CountBy::NAMES.iter().find(|(known, _)| known == name).map(|(_, by)| *by);

@@ -1,6 +1,6 @@
 //! Jobs: submit, list, look at, wish for.
 
-use crate::{Api, DEFAULT_TENANT, Problem};
+use crate::{Api, Caller, Problem};
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -33,6 +33,7 @@ pub(crate) struct SubmitQuery {
 
 pub(crate) async fn submit(
     State(api): State<Api>,
+    caller: Caller,
     query: Result<Query<SubmitQuery>, QueryRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -53,7 +54,7 @@ pub(crate) async fn submit(
     spec.check().map_err(|e| Problem::invalid(e.detail).at(e.pointer))?;
     spec.output = Some(api.output.clone());
     let accept = Accept {
-        tenant: DEFAULT_TENANT.into(),
+        tenant: caller.tenant,
         kind: KIND.into(),
         spec: serde_json::to_value(&spec).map_err(|e| Problem::invalid(e.to_string()))?,
         topic: topic::LAUNCH.into(),
@@ -117,6 +118,7 @@ pub(crate) struct ListQuery {
 
 pub(crate) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(query) = query?;
@@ -133,7 +135,7 @@ pub(crate) async fn list(
     };
     // One more than is wanted tells whether there is a next page.
     let page = Page { limit: limit + 1, after: query.cursor.as_deref() };
-    let mut works = api.store.works(DEFAULT_TENANT, Filter { status }, page).await?;
+    let mut works = api.store.works(&caller.tenant, Filter { status }, page).await?;
     let more = works.len() > limit;
     works.truncate(limit);
     let next = works.last().filter(|_| more).map(|work| work.id.clone());
@@ -141,8 +143,8 @@ pub(crate) async fn list(
     Ok(answer(StatusCode::OK, &json!({ "jobs": jobs, "next": next })))
 }
 
-pub(crate) async fn find(api: &Api, id: &str) -> Result<(Work, Vec<Row>), Problem> {
-    api.store.work(DEFAULT_TENANT, id).await?.ok_or_else(|| Problem::no_job(id))
+pub(crate) async fn find(api: &Api, caller: &Caller, id: &str) -> Result<(Work, Vec<Row>), Problem> {
+    api.store.work(&caller.tenant, id).await?.ok_or_else(|| Problem::no_job(id))
 }
 
 pub(crate) fn output_of(api: &Api, work: &Work) -> Result<Output, Problem> {
@@ -153,10 +155,11 @@ pub(crate) fn output_of(api: &Api, work: &Work) -> Result<Output, Problem> {
 
 pub(crate) async fn status(
     State(api): State<Api>,
+    caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (work, rows) = find(&api, &id).await?;
+    let (work, rows) = find(&api, &caller, &id).await?;
     let job = view::of(&*api.store, &work, &rows).await?;
     let tag = format!("\"{}\"", &Digest::of_file(job.to_string().as_bytes())[..16]);
     let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
@@ -173,12 +176,16 @@ pub(crate) async fn status(
     Ok(response)
 }
 
-pub(crate) async fn wish(State(api): State<Api>, Path(target): Path<String>) -> Result<Response, Problem> {
+pub(crate) async fn wish(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(target): Path<String>,
+) -> Result<Response, Problem> {
     let (id, verb) = target.rsplit_once(':').unwrap_or((&target, ""));
     crash::point("api", "before_wish");
     let work = match verb {
-        "cancel" => api.store.cancel(DEFAULT_TENANT, id).await?,
-        "redrive" => api.store.redrive(DEFAULT_TENANT, id).await?,
+        "cancel" => api.store.cancel(&caller.tenant, id).await?,
+        "redrive" => api.store.redrive(&caller.tenant, id).await?,
         "" => {
             let detail = format!("`POST` to a job needs a verb: `/v1/jobs/{id}:cancel` or `:redrive`");
             let problem = Problem::new(
@@ -199,13 +206,17 @@ pub(crate) async fn wish(State(api): State<Api>, Path(target): Path<String>) -> 
         }
     };
     crash::point("api", "after_wish");
-    let (_, rows) = find(&api, id).await?;
+    let (_, rows) = find(&api, &caller, id).await?;
     let job = view::of(&*api.store, &work, &rows).await?;
     Ok(answer(StatusCode::ACCEPTED, &job))
 }
 
-pub(crate) async fn coverage(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let (work, _) = find(&api, &id).await?;
+pub(crate) async fn coverage(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let (work, _) = find(&api, &caller, &id).await?;
     let output = output_of(&api, &work)?;
     let report = tokio::task::spawn_blocking(move || Report::read(&output)).await;
     let report =
@@ -222,8 +233,12 @@ pub(crate) async fn coverage(State(api): State<Api>, Path(id): Path<String>) -> 
     Ok(answer(StatusCode::OK, &body))
 }
 
-pub(crate) async fn bill(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
-    find(&api, &id).await?;
-    let bill = bills::of(&*api.store, DEFAULT_TENANT, &id).await?;
+pub(crate) async fn bill(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    find(&api, &caller, &id).await?;
+    let bill = bills::of(&*api.store, &caller.tenant, &id).await?;
     Ok(answer(StatusCode::OK, &json!(bill)))
 }

@@ -3,6 +3,7 @@
 //! It owns nothing: it logs requests, records wishes and reads. It knows no engine and no controller, only
 //! the Status DB and the output that they write.
 
+mod caller;
 mod groups;
 mod hits;
 mod jobs;
@@ -14,10 +15,9 @@ use axum::routing::{get, post};
 use dragnet_pattern::Store;
 use std::sync::Arc;
 
+pub use caller::Caller;
 pub use problem::Problem;
 
-/// The tenant of a service without tenants.
-pub const DEFAULT_TENANT: &str = "default";
 /// The largest body of a request.
 pub(crate) const BODY_BYTES_MAX: usize = 4 << 20;
 

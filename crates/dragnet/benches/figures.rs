@@ -38,11 +38,14 @@ fn main() {
         ["scaling", url] => scaling(url),
         ["hops"] => {
             let folder = tempfile::tempdir().unwrap();
-            hops("SQLite", Arc::new(sqlite::open(&folder.path().join("hops.db"), MACHINES, TABLES).unwrap()));
+            hops(
+                "SQLite",
+                Arc::new(sqlite::open(&folder.path().join("hops.db"), MACHINES, &[TABLES]).unwrap()),
+            );
         }
         #[cfg(feature = "postgres")]
         ["hops", url] => {
-            let store = dragnet_pattern::postgres::open(&schema(url), MACHINES, TABLES).unwrap();
+            let store = dragnet_pattern::postgres::open(&schema(url), MACHINES, &[TABLES]).unwrap();
             hops("PostgreSQL", Arc::new(store));
         }
         ["recovery"] => recovery(),
@@ -196,7 +199,7 @@ fn submissions() {
         sync.push(fdatasync_rate(folder.path()) as f64);
         bare.push(bare_submissions(&folder.path().join("bare.db")));
         let file = folder.path().join("ours.db");
-        let (rate, p99) = our_submissions(Arc::new(sqlite::open(&file, MACHINES, TABLES).unwrap()));
+        let (rate, p99) = our_submissions(Arc::new(sqlite::open(&file, MACHINES, &[TABLES]).unwrap()));
         ours.push(rate);
         worst.push(p99);
     }
@@ -294,7 +297,7 @@ type Asked = (Accept, tokio::sync::oneshot::Sender<()>);
 
 /// The same rows by the plainest loop there is: one connection, what has gathered in one transaction.
 fn bare_submissions(file: &Path) -> f64 {
-    drop(sqlite::open(file, MACHINES, TABLES).unwrap());
+    drop(sqlite::open(file, MACHINES, &[TABLES]).unwrap());
     let path = file.to_owned();
     asked_of(move |requests| bare_writer(&path, &requests))
 }
@@ -509,7 +512,7 @@ fn postgres_submissions(url: &str) {
     let (mut ours, mut bare, mut worst) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..3 {
         let schema = || schema(url);
-        let open = |url: &str| dragnet_pattern::postgres::open(url, MACHINES, TABLES).unwrap();
+        let open = |url: &str| dragnet_pattern::postgres::open(url, MACHINES, &[TABLES]).unwrap();
         let there = schema();
         drop(open(&there));
         bare.push(asked_of(move |requests| bare_postgres_writer(&there, &requests)));
@@ -650,7 +653,8 @@ fn memory(corpus: Option<&Path>) {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     std::fs::create_dir_all(&state).unwrap();
-    let store: Arc<dyn Store> = Arc::new(sqlite::open(&state.join("dragnet.db"), MACHINES, TABLES).unwrap());
+    let store: Arc<dyn Store> =
+        Arc::new(sqlite::open(&state.join("dragnet.db"), MACHINES, &[TABLES]).unwrap());
     let file = folder.path().join("a.txt");
     std::fs::write(&file, "a needle\n").unwrap();
     let output = format!("file://{}", state.join("output").display());

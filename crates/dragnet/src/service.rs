@@ -9,8 +9,8 @@ use dragnet_api::{Api, router};
 use dragnet_engine::{Engine, LOCAL_TOPIC, Local, LocalPolicy, MapperCommand};
 use dragnet_job::controllers::{Billing, Engines, Launch, Monitoring, Shutdown};
 use dragnet_job::rates::Rates;
-use dragnet_job::{MACHINES, TABLES, topic};
-use dragnet_pattern::{Controller, Policy, Store, Worker, sqlite};
+use dragnet_job::{MACHINES, topic};
+use dragnet_pattern::{Controller, Policy, Store, Tables, Worker, sqlite};
 use dragnet_run::{Output, uri};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -72,6 +72,9 @@ pub(crate) struct ServiceArgs {
     #[command(flatten)]
     pub(crate) messages: MessageArgs,
 }
+
+/// Whose tables are in the Status DB. The first was there before the others could be.
+const MODULES: &[Tables] = &[dragnet_job::TABLES, dragnet_tenant::TABLES];
 
 /// The role that publishes messages to Kafka.
 pub(crate) const RELAY: &str = "relay";
@@ -282,14 +285,14 @@ fn open_store(args: &ServiceArgs, state: &Path) -> Result<Arc<dyn Store>> {
         }
         Some(url) => PathBuf::from(url.strip_prefix("sqlite:").unwrap_or(url)),
     };
-    Ok(Arc::new(sqlite::open(&file, MACHINES, TABLES)?))
+    Ok(Arc::new(sqlite::open(&file, MACHINES, MODULES)?))
 }
 
 #[cfg(feature = "postgres")]
 fn open_postgres(url: &str, has_notices: bool) -> Result<Arc<dyn Store>> {
     use dragnet_pattern::postgres::{Notices, open_with};
     let notices = if has_notices { Notices::On } else { Notices::Off };
-    let opened = open_with(url, MACHINES, TABLES, notices);
+    let opened = open_with(url, MACHINES, MODULES, notices);
     // The URL may hold a password, and is not said.
     Ok(Arc::new(opened.context("open the store in PostgreSQL, as `--store` names it")?))
 }

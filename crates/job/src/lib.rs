@@ -18,7 +18,7 @@ pub mod rates;
 pub mod spec;
 pub mod view;
 
-use dragnet_pattern::{Machine, Tables};
+use dragnet_pattern::{Machine, Sql, Tables};
 
 /// The kind of work that a job is.
 pub const KIND: &str = "grep";
@@ -57,7 +57,10 @@ pub const MACHINES: &[Machine] = &[Machine {
 
 /// The tables of the grep system in the Status DB.
 pub const TABLES: Tables = Tables {
-    all: include_str!("tables.sql"),
-    sqlite: include_str!("append_only.sqlite.sql"),
-    postgres: include_str!("append_only.postgres.sql"),
+    name: "grep",
+    versions: &[Sql {
+        all: include_str!("tables.sql"),
+        sqlite: include_str!("append_only.sqlite.sql"),
+        postgres: include_str!("append_only.postgres.sql"),
+    }],
 };

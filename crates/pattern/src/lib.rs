@@ -49,7 +49,7 @@ pub use dependency::{Dependency, DependencyPolicy, Down, full_jitter};
 pub use error::Error;
 pub use machine::{Machine, Status, Step};
 pub use owner::{Owner, reap};
-pub use sql::{SqlStore, Tables};
+pub use sql::{Sql, SqlStore, Tables};
 pub use store::{
     Accept, Accepted, Advance, Claim, Claimant, Event, Fence, Filter, Group, IdempotencyKey, Message, Next,
     OUTBOX, Page, Publish, Release, Row, Statement, Store, Value, Work,

@@ -6,8 +6,8 @@
 //! a connection that fails is dropped, and the next call makes another.
 
 use crate::sql::{
-    Access, Batches, Connect, Db, Param, Readers, SCHEMA, SCHEMA_VERSION, SignalMap, Signals, SqlStore,
-    Tables, steps_from,
+    Access, Batches, Connect, Db, NOTE_MODULE, Param, Readers, SCHEMA_VERSION, SignalMap, Signals, SqlStore,
+    Tables, Versions,
 };
 use crate::store::{OUTBOX, Value};
 use crate::{Error, Machine};
@@ -41,8 +41,8 @@ const MIGRATION_LOCK: i64 = 0x6472_6167;
 /// # Errors
 /// [`Error::Open`] when the URL is none, or when the tables are another version's;
 /// [`Error::Unavailable`] when the server can't be reached.
-pub fn open(url: &str, machines: &'static [Machine], tables: Tables) -> Result<SqlStore, Error> {
-    open_with(url, machines, tables, Notices::On)
+pub fn open(url: &str, machines: &'static [Machine], modules: &[Tables]) -> Result<SqlStore, Error> {
+    open_with(url, machines, modules, Notices::On)
 }
 
 /// Whether processes tell each other of messages by `LISTEN` and `NOTIFY`.
@@ -61,7 +61,7 @@ pub enum Notices {
 pub fn open_with(
     url: &str,
     machines: &'static [Machine],
-    tables: Tables,
+    modules: &[Tables],
     notices: Notices,
 ) -> Result<SqlStore, Error> {
     let config = config(url)?;
@@ -69,7 +69,7 @@ pub fn open_with(
     let schema = std::thread::scope(|scope| {
         let made = scope.spawn(|| {
             let mut first = Postgres::connect(&config)?;
-            migrate(&mut first, tables)?;
+            migrate(&mut first, modules)?;
             Ok(first.query("select current_schema()", &[])?.remove(0).remove(0))
         });
         made.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -244,28 +244,24 @@ fn translated(sql: &str) -> String {
         .replace(" text", " text collate \"C\"")
 }
 
-fn migrate(db: &mut Postgres, tables: Tables) -> Result<(), Error> {
+fn migrate(db: &mut Postgres, modules: &[Tables]) -> Result<(), Error> {
     db.batch("begin")?;
     db.query("select pg_advisory_xact_lock(?1)", &[Param::Int(MIGRATION_LOCK)])?;
     db.batch("create table if not exists dragnet_version (version bigint not null)")?;
-    let version = db.query("select max(version) from dragnet_version", &[])?.remove(0).remove(0);
-    if version == Value::Null {
-        db.batch(&translated(SCHEMA))?;
-        db.batch(&translated(tables.all))?;
-        db.batch(tables.postgres)?;
-    } else {
-        let newer = || {
-            let version = version.int();
-            Error::Open(format!(
-                "the store's tables have version {version}, and this program knows {SCHEMA_VERSION}"
-            ))
-        };
-        for sql in steps_from(version.int()).ok_or_else(newer)? {
-            db.batch(&translated(sql))?;
-        }
+    let schema = db.query("select max(version) from dragnet_version", &[])?.remove(0).remove(0).int();
+    let versions = Versions::read(db, schema)?;
+    for sql in versions.schema_steps()? {
+        db.batch(&translated(sql))?;
     }
-    if version.int() != SCHEMA_VERSION {
+    if schema != SCHEMA_VERSION {
         db.execute("insert into dragnet_version (version) values (?1)", &[Param::Int(SCHEMA_VERSION)])?;
+    }
+    for missing in versions.module_steps(modules)? {
+        for sql in missing.sql {
+            db.batch(&translated(sql.all))?;
+            db.batch(sql.postgres)?;
+        }
+        db.execute(NOTE_MODULE, &[Param::Text(missing.module), Param::Int(missing.version)])?;
     }
     db.batch("commit")
 }

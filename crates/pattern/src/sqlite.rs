@@ -1,8 +1,8 @@
 //! The embedded database: SQLite in WAL with `synchronous=FULL`, one writer with group commit, readers beside.
 
 use crate::sql::{
-    Access, Batches, Connect, Db, Param, Readers, SCHEMA, SCHEMA_VERSION, Signals, SqlStore, Tables,
-    steps_from,
+    Access, Batches, Connect, Db, NOTE_MODULE, Param, Readers, SCHEMA_VERSION, Signals, SqlStore, Tables,
+    Versions,
 };
 use crate::store::Value;
 use crate::{Error, Machine};
@@ -24,7 +24,7 @@ const BATCHES: Batches = Batches { writers: 1, most: 512 };
 /// # Errors
 /// [`Error::Open`] when the file can't be opened, is on a network file system, was made by another version,
 /// or when this SQLite is too old.
-pub fn open(file: &Path, machines: &'static [Machine], tables: Tables) -> Result<SqlStore, Error> {
+pub fn open(file: &Path, machines: &'static [Machine], modules: &[Tables]) -> Result<SqlStore, Error> {
     let version = rusqlite::version_number();
     if version < VERSION_MIN {
         return Err(Error::Open(format!(
@@ -34,9 +34,8 @@ pub fn open(file: &Path, machines: &'static [Machine], tables: Tables) -> Result
     let opening = |e: String| Error::Open(format!("open the store `{}`: {e}", file.display()));
     refuse_network_file_system(file).map_err(opening)?;
     make_private(file).map_err(|e| opening(e.to_string()))?;
-    let mut connection =
-        connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| opening(e.to_string()))?;
-    migrate(&mut connection, tables).map_err(|e| opening(e.to_string()))?;
+    let connection = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| opening(e.to_string()))?;
+    migrate(connection, modules).map_err(|e| opening(e.to_string()))?;
     let connecting = |flags: OpenFlags| -> Connect {
         let file = file.to_owned();
         Arc::new(move || Ok(Box::new(Sqlite(connect(&file, flags).map_err(error)?))))
@@ -61,25 +60,31 @@ fn connect(file: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn migrate(connection: &mut Connection, tables: Tables) -> Result<(), Error> {
-    let version_of = |connection: &Connection| -> Result<i64, Error> {
-        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(error)
+fn migrate(connection: Connection, modules: &[Tables]) -> Result<(), Error> {
+    let mut db = Sqlite(connection);
+    let versions_of = |db: &mut Sqlite| -> Result<Versions, Error> {
+        let schema = db.0.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(error)?;
+        Versions::read(db, schema)
     };
-    if version_of(connection)? == SCHEMA_VERSION {
+    if versions_of(&mut db)?.are_todays(modules)? {
         // Without a write: another process may stand still with the lock, and we can serve reads meanwhile.
         return Ok(());
     }
-    let transaction =
-        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(error)?;
-    let version = version_of(&transaction)?;
-    let new = [SCHEMA, tables.all, tables.sqlite];
-    let steps = if version == 0 { Some(&new[..]) } else { steps_from(version) };
-    let newer = || Error::Open(format!("it has version {version}, and this program knows {SCHEMA_VERSION}"));
-    for sql in steps.ok_or_else(newer)? {
-        transaction.execute_batch(sql).map_err(error)?;
+    // What fails takes the transaction back with the connection.
+    db.begin(Access::Write)?;
+    let versions = versions_of(&mut db)?;
+    for sql in versions.schema_steps()? {
+        db.0.execute_batch(sql).map_err(error)?;
     }
-    transaction.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(error)?;
-    transaction.commit().map_err(error)
+    db.0.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(error)?;
+    for missing in versions.module_steps(modules)? {
+        for sql in missing.sql {
+            db.0.execute_batch(sql.all).map_err(error)?;
+            db.0.execute_batch(sql.sqlite).map_err(error)?;
+        }
+        db.execute(NOTE_MODULE, &[Param::Text(missing.module), Param::Int(missing.version)])?;
+    }
+    db.execute("commit", &[]).map(drop)
 }
 
 /// Locks don't hold there, and SQLite's WAL needs shared memory.

@@ -496,6 +496,12 @@ pub trait Store: Send + Sync {
     /// Events of a work after a number.
     async fn events(&self, work: &str, after: i64, most: usize) -> Result<Vec<Event>, Error>;
 
+    /// Changes tables of the library's user, outside of a step. Returns how many rows each statement changed.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when a statement is wrong or a constraint is against it: nothing is written.
+    async fn write(&self, statements: Vec<Statement>) -> Result<Vec<usize>, Error>;
+
     /// Reads tables of the library's user.
     ///
     /// # Errors

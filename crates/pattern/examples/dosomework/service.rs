@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use dragnet_pattern::{
     Accept, Advance, Claim, Controller, Dependency, DependencyPolicy, Failure, IdempotencyKey, Machine, Next,
-    Policy, Statement, Store, Tables, Worker, run, sqlite,
+    Policy, Statement, Store, Worker, run, sqlite,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -20,8 +20,7 @@ const MACHINES: &[Machine] = &[Machine { kind: KIND, stages: &["book"], required
 
 #[tokio::main]
 pub(crate) async fn serve(file: &std::path::Path, dependency: &str) {
-    let store: Arc<dyn Store> =
-        Arc::new(sqlite::open(file, MACHINES, Tables::default()).expect("the store opens"));
+    let store: Arc<dyn Store> = Arc::new(sqlite::open(file, MACHINES, &[]).expect("the store opens"));
     store.add_group("book", TOPIC, true).await.expect("the group is registered");
     let policy = DependencyPolicy {
         timeout: Duration::from_millis(300),

@@ -25,27 +25,107 @@ use writer::{Asked, Writer};
 pub(crate) use writer::{Batches, OnCommit};
 
 /// The pattern's tables, in SQLite's words.
-pub(crate) const SCHEMA: &str = include_str!("schema.sql");
+const SCHEMA: &str = include_str!("schema.sql");
 /// The tables' version: raised with every change of them.
-pub(crate) const SCHEMA_VERSION: i64 = 2;
+pub(crate) const SCHEMA_VERSION: i64 = 3;
 /// What leads from each version to the next, from 1 on; in SQLite's words too.
-pub(crate) const MIGRATIONS: &[&str] = &[include_str!("migrate_v2.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("migrate_v2.sql"), include_str!("migrate_v3.sql")];
+/// The first version that knows modules.
+const MODULES_SINCE: i64 = 3;
 
-/// The steps from a version to today's. None for a version that is not known: a newer program's.
-pub(crate) fn steps_from(version: i64) -> Option<&'static [&'static str]> {
-    MIGRATIONS.get(usize::try_from(version).ok()?.checked_sub(1)?..)
+/// The tables of a module of the library's user: a name, and what leads to each version from the one before,
+/// from nothing on. Versions are only ever added, and only add, so that an older program that still runs goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Tables {
+    /// The module's name in the store.
+    pub name: &'static str,
+    /// What each version brings.
+    pub versions: &'static [Sql],
 }
 
-/// The tables of the library's user, made when the store is.
+/// SQL for both databases and for each.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Tables {
-    /// SQL in SQLite's words; for PostgreSQL `integer` becomes `bigint`, and `strict` falls away.
+pub struct Sql {
+    /// In SQLite's words; for PostgreSQL `integer` becomes `bigint`, and `strict` falls away.
     pub all: &'static str,
-    /// SQL for SQLite alone, such as triggers.
+    /// For SQLite alone, such as triggers.
     pub sqlite: &'static str,
-    /// SQL for PostgreSQL alone.
+    /// For PostgreSQL alone.
     pub postgres: &'static str,
 }
+
+/// What brings a module's tables up to date, and the version that they have then.
+pub(crate) struct Missing {
+    pub(crate) module: &'static str,
+    pub(crate) version: i64,
+    pub(crate) sql: &'static [Sql],
+}
+
+/// Which versions a store's tables have.
+pub(crate) struct Versions {
+    /// Those of the pattern; 0 where there are none.
+    pub(crate) schema: i64,
+    /// Those of the modules that it knows.
+    pub(crate) modules: HashMap<String, i64>,
+}
+
+impl Versions {
+    /// Reads the modules' versions beside the schema's.
+    pub(crate) fn read(db: &mut dyn Db, schema: i64) -> Result<Versions, Error> {
+        let sql = "select name, version from module";
+        let rows = if schema >= MODULES_SINCE { db.query(sql, &[])? } else { Vec::new() };
+        let modules = rows.into_iter().map(|row| {
+            let mut row = Cells::of(row);
+            (row.text(), row.int())
+        });
+        Ok(Versions { schema, modules: modules.collect() })
+    }
+
+    /// What brings the pattern's tables up to date.
+    ///
+    /// # Errors
+    /// [`Error::Open`] for a version that is not known: a newer program's.
+    pub(crate) fn schema_steps(&self) -> Result<Vec<&'static str>, Error> {
+        match usize::try_from(self.schema) {
+            Ok(0) => Ok(vec![SCHEMA]),
+            Ok(version) if version <= MIGRATIONS.len() + 1 => Ok(MIGRATIONS[version - 1..].to_vec()),
+            _ => Err(newer("the store's tables", self.schema, SCHEMA_VERSION)),
+        }
+    }
+
+    /// What brings each module's tables up to date. A store older than modules holds the first version of the one that is named first.
+    ///
+    /// # Errors
+    /// [`Error::Open`] as above.
+    pub(crate) fn module_steps(&self, modules: &[Tables]) -> Result<Vec<Missing>, Error> {
+        let mut steps = Vec::new();
+        for (place, module) in modules.iter().enumerate() {
+            let older = (1..MODULES_SINCE).contains(&self.schema) && place == 0;
+            let has = self.modules.get(module.name).copied().unwrap_or(i64::from(older));
+            let known = module.versions.len() as i64;
+            let Some(missing) = usize::try_from(has).ok().and_then(|has| module.versions.get(has..)) else {
+                return Err(newer(&format!("the tables of `{}`", module.name), has, known));
+            };
+            if !missing.is_empty() || older {
+                steps.push(Missing { module: module.name, version: known, sql: missing });
+            }
+        }
+        Ok(steps)
+    }
+
+    /// Whether nothing is to be done.
+    pub(crate) fn are_todays(&self, modules: &[Tables]) -> Result<bool, Error> {
+        Ok(self.schema == SCHEMA_VERSION && self.module_steps(modules)?.is_empty())
+    }
+}
+
+fn newer(what: &str, has: i64, known: i64) -> Error {
+    Error::Open(format!("{what} have version {has}, and this program knows {known}"))
+}
+
+/// Notes a module's version.
+pub(crate) const NOTE_MODULE: &str =
+    "insert into module (name, version) values (?1, ?2) on conflict (name) do update set version = ?2";
 
 /// A connection to a database.
 pub(crate) trait Db: Send {
@@ -457,6 +537,10 @@ impl Store for SqlStore {
     async fn events(&self, work: &str, after: i64, most: usize) -> Result<Vec<Event>, Error> {
         let work = work.to_owned();
         self.read(move |db| reads::events(db, &work, after, most)).await
+    }
+
+    async fn write(&self, statements: Vec<Statement>) -> Result<Vec<usize>, Error> {
+        SqlStore::write(self, move |tx| verbs::write(tx, &statements)).await
     }
 
     async fn query(&self, statement: Statement) -> Result<Vec<Vec<Value>>, Error> {

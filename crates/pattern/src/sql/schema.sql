@@ -1,5 +1,11 @@
 -- The pattern's tables. Times are milliseconds since 1970; JSON is text. The CHECKs mirror machine.rs.
 
+-- The library's users, and the version of each one's tables.
+create table module (
+  name    text primary key,
+  version integer not null
+) strict, without rowid;
+
 create table work (
   id          text primary key,
   tenant      text not null,

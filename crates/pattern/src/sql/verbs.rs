@@ -6,7 +6,9 @@
 use super::reads::{self, first, work_by_id, work_of_tenant};
 use super::{Cells, Param, Tx, params};
 use crate::machine::Verb;
-use crate::store::{Accept, Accepted, Advance, Claim, Claimant, Event, Fence, Next, Publish, Release, Work};
+use crate::store::{
+    Accept, Accepted, Advance, Claim, Claimant, Event, Fence, Next, Publish, Release, Statement, Work,
+};
 use crate::{Error, Machine, Status, Step};
 use std::time::Duration;
 
@@ -396,10 +398,7 @@ pub(super) fn advance(
     for message in &advance.publish {
         publish(tx, &work.id, message)?;
     }
-    for statement in &advance.side {
-        let values: Vec<Param<'_>> = statement.values.iter().map(Param::from).collect();
-        tx.execute(statement.sql, &values)?;
-    }
+    write(tx, &advance.side)?;
     for event in &advance.events {
         tx.event(&work.id, event)?;
     }
@@ -407,6 +406,15 @@ pub(super) fn advance(
         return settle(tx, machine, &work.id);
     }
     Ok(work.status.is_terminal())
+}
+
+/// Changes tables of the library's user. Returns how many rows each statement changed.
+pub(super) fn write(tx: &mut Tx<'_>, statements: &[Statement]) -> Result<Vec<usize>, Error> {
+    let changed = statements.iter().map(|statement| {
+        let values: Vec<Param<'_>> = statement.values.iter().map(Param::from).collect();
+        tx.execute(statement.sql, &values)
+    });
+    changed.collect()
 }
 
 /// The row's own part of a step.

@@ -12,11 +12,12 @@ pub(crate) const MACHINES: &[Machine] = &[Machine {
     required: &["left", "right"],
     ended: Some("ended"),
 }];
-pub(crate) const TABLES: Tables = Tables {
+pub(crate) const EFFECT: Sql = Sql {
     all: "create table effect (id text primary key, n integer not null) strict;",
     sqlite: "",
     postgres: "",
 };
+pub(crate) const TABLES: Tables = Tables { name: "effects", versions: &[EFFECT] };
 const LEASE: Duration = Duration::from_secs(60);
 const NOW: Duration = Duration::ZERO;
 
@@ -28,7 +29,7 @@ pub(crate) struct Opened {
 
 pub(crate) fn sqlite() -> Option<Opened> {
     let folder = tempfile::tempdir().unwrap();
-    let store = dragnet_pattern::sqlite::open(&folder.path().join("store.db"), MACHINES, TABLES).unwrap();
+    let store = dragnet_pattern::sqlite::open(&folder.path().join("store.db"), MACHINES, &[TABLES]).unwrap();
     Some(Opened { store: Arc::new(store), folder })
 }
 
@@ -39,7 +40,7 @@ pub(crate) fn postgres() -> Option<Opened> {
         eprintln!("skipped: DRAGNET_TEST_POSTGRES names no database (`./check` starts one)");
         return None;
     };
-    let store = dragnet_pattern::postgres::open(&url, MACHINES, TABLES).unwrap();
+    let store = dragnet_pattern::postgres::open(&url, MACHINES, &[TABLES]).unwrap();
     Some(Opened { store: Arc::new(store), folder: tempfile::tempdir().unwrap() })
 }
 
