@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use dragnet_job::spec::JobSpec;
 use dragnet_job::{KIND, bill as bills, topic, view};
 use dragnet_kernel::Digest;
-use dragnet_pattern::{Accept, Filter, IdempotencyKey, Page, Row, Status, Work, crash};
+use dragnet_pattern::{Accept, Filter, IdempotencyKey, PRIORITY, Page, Row, Status, Work, crash};
 use dragnet_run::{Output, Report, ReportTotals};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -60,6 +60,8 @@ pub(crate) async fn submit(
         topic: topic::LAUNCH.into(),
         key: key_of(&headers, &posted)?,
         deadline: spec.limits.deadline_s.map(Duration::from_secs),
+        priority: spec.priority.map_or(PRIORITY, i64::from),
+        waiting_max: None,
     };
     crash::point("api", "before_accept");
     let accepted = api.store.accept(accept).await?;
@@ -135,7 +137,7 @@ pub(crate) async fn list(
     };
     // One more than is wanted tells whether there is a next page.
     let page = Page { limit: limit + 1, after: query.cursor.as_deref() };
-    let mut works = api.store.works(&caller.tenant, Filter { status }, page).await?;
+    let mut works = api.store.works(&caller.tenant, Filter { status, ..Filter::default() }, page).await?;
     let more = works.len() > limit;
     works.truncate(limit);
     let next = works.last().filter(|_| more).map(|work| work.id.clone());

@@ -102,6 +102,13 @@ impl From<Error> for Problem {
                 "The idempotency key was used for another request",
                 "send a new Idempotency-Key, or the same body as before",
             ),
+            e @ Error::Quota { .. } => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "quota-exceeded",
+                "The tenant has too many jobs that have not ended",
+                e.to_string(),
+            )
+            .retry_after(10),
             Error::Unavailable(reason) | Error::Unregistered(reason) => {
                 tracing::warn!(reason, "the store is not available");
                 let detail = "the store can't be reached or written now; nothing of this request was done";
