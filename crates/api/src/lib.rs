@@ -3,18 +3,30 @@
 //! It owns nothing: it logs requests, records wishes and reads. It knows no engine and no controller, only
 //! the Status DB and the output that they write.
 
+mod allowance;
 mod caller;
+mod events;
+mod gate;
 mod groups;
 mod hits;
+mod idempotency;
 mod jobs;
+pub mod kinds;
+pub mod openapi;
+mod pages;
+mod prefer;
 mod problem;
+pub mod routes;
+mod watch;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::middleware::from_fn;
 use dragnet_pattern::Store;
 use std::sync::Arc;
+use tokio::sync::watch::Receiver;
 
+pub use allowance::Allowance;
 pub use caller::Caller;
 pub use problem::Problem;
 
@@ -28,21 +40,23 @@ pub struct Api {
     pub store: Arc<dyn Store>,
     /// The URI of the folder of all jobs' output.
     pub output: String,
+    watches: watch::Watches,
+    twins: idempotency::Twins,
 }
 
-/// The routes.
+impl Api {
+    /// An API that ends its streams when `stopped` says so.
+    pub fn new(store: Arc<dyn Store>, output: String, stopped: Receiver<bool>) -> Api {
+        Api { store, output, watches: watch::Watches::new(stopped), twins: idempotency::Twins::default() }
+    }
+}
+
+/// The routes of the table, behind what HTTP asks of all of them.
 pub fn router(api: Api) -> Router {
-    Router::new()
-        .route("/v1/jobs", get(jobs::list).post(jobs::submit))
-        // `{id}` takes `ID:cancel` and `ID:redrive` as well: a verb is no resource (AIP-136).
-        .route("/v1/jobs/{id}", get(jobs::status).post(jobs::wish))
-        .route("/v1/jobs/{id}/hits", get(hits::hits))
-        .route("/v1/jobs/{id}/coverage", get(jobs::coverage))
-        .route("/v1/jobs/{id}/bill", get(jobs::bill))
-        .route("/v1/groups/{name}/confirmations", post(groups::confirm))
-        .fallback(problem::not_found)
-        .method_not_allowed_fallback(problem::method_not_allowed)
+    routes::router()
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(axum::middleware::from_fn(problem::refuse_by_length))
+        .layer(from_fn(gate::refuse_by_length))
+        .layer(from_fn(gate::pass))
+        .layer(from_fn(gate::complete))
         .with_state(api)
 }

@@ -119,8 +119,11 @@ impl Service {
             let bound = runtime.block_on(TcpListener::bind(listen));
             let listener = bound.with_context(|| format!("listen on {listen}"))?;
             url = format!("http://{}", listener.local_addr()?);
-            http =
-                Some(runtime.spawn(serve(listener, router(Api { store: store.clone(), output }), stopped)));
+            http = Some(runtime.spawn(serve(
+                listener,
+                router(Api::new(store.clone(), output, stopped.clone())),
+                stopped,
+            )));
         }
         Ok(Service { url, store, state, args: args.clone(), rates, stop, http, work: Vec::new(), runtime })
     }
