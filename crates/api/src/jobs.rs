@@ -7,12 +7,12 @@ use crate::{Api, Caller, Problem, idempotency};
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use dragnet_job::spec::JobSpec;
 use dragnet_job::{KIND, bill as bills, topic, view};
 use dragnet_kernel::Digest;
-use dragnet_pattern::{Accept, Filter, Page, Row, Status, Work, crash};
+use dragnet_pattern::{Accept, Filter, PRIORITY, Page, Row, Status, Work, crash};
 use dragnet_run::{Output, Report, ReportTotals};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -82,6 +82,8 @@ pub(crate) async fn submit(
         topic: topic::LAUNCH.into(),
         key,
         deadline: spec.limits.deadline_s.map(Duration::from_secs),
+        priority: spec.priority.map_or(PRIORITY, i64::from),
+        waiting_max: None,
     };
     crash::point("api", "before_accept");
     let accepted = api.store.accept(accept).await?;
@@ -183,11 +185,14 @@ pub(crate) struct ListQuery {
     limit: Option<usize>,
     cursor: Option<String>,
     status: Option<String>,
+    created_after: Option<String>,
+    created_before: Option<String>,
 }
 
 pub(crate) async fn list(
     State(api): State<Api>,
     caller: Caller,
+    uri: Uri,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(query) = query?;
@@ -202,14 +207,43 @@ pub(crate) async fn list(
             Problem::invalid(format!("there is no status `{name}`: use one of {names}"))
         })?),
     };
+    let filter = Filter {
+        status,
+        created_after_ms: moment("created_after", query.created_after.as_deref())?,
+        created_before_ms: moment("created_before", query.created_before.as_deref())?,
+    };
+    let after = query.cursor.as_deref();
+    if let Some(cursor) = after.filter(|cursor| uuid::Uuid::try_parse(cursor).is_err()) {
+        return Err(Problem::invalid(format!("`{cursor}` is no cursor of this list: begin without one")));
+    }
     // One more than is wanted tells whether there is a next page.
-    let page = Page { limit: limit + 1, after: query.cursor.as_deref() };
-    let mut works = api.store.works(&caller.tenant, Filter { status }, page).await?;
+    let mut works = api.store.works(&caller.tenant, filter, Page { limit: limit + 1, after }).await?;
     let more = works.len() > limit;
     works.truncate(limit);
     let next = works.last().filter(|_| more).map(|work| work.id.clone());
     let jobs: Vec<Json> = works.iter().map(view::summary).collect();
-    Ok(answer(StatusCode::OK, &json!({ "jobs": jobs, "next": next })))
+    let mut response = answer(StatusCode::OK, &json!({ "jobs": jobs, "next": next }));
+    if let Some(Ok(link)) = next.map(|next| next_page(&uri, &next).parse()) {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    Ok(response)
+}
+
+/// A moment of a query (RFC 3339), in milliseconds since 1970.
+fn moment(name: &str, text: Option<&str>) -> Result<Option<i64>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let moment: jiff::Timestamp = text.parse().map_err(|_| {
+        Problem::invalid(format!("`{name}` is `{text}`: write a moment as 2024-05-20T09:30:00Z"))
+    })?;
+    Ok(Some(moment.as_millisecond()))
+}
+
+/// The same list behind another cursor, as `Link` has it (RFC 8288).
+fn next_page(uri: &Uri, cursor: &str) -> String {
+    let pieces = uri.query().unwrap_or_default().split('&').filter(|piece| !piece.is_empty());
+    let kept: String =
+        pieces.filter(|piece| !piece.starts_with("cursor=")).map(|piece| format!("{piece}&")).collect();
+    format!("<{}?{kept}cursor={cursor}>; rel=\"next\"", uri.path())
 }
 
 pub(crate) async fn find(api: &Api, caller: &Caller, id: &str) -> Result<(Work, Vec<Row>), Problem> {

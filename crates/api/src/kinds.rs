@@ -49,6 +49,12 @@ pub static KINDS: &[Kind] = &[
         remedy: "Send a new key for a new request, or the same body as before to be told of the job that it made.",
     },
     Kind {
+        name: "insufficient-scope",
+        status: "403",
+        means: "The API key is good, but may not do this.",
+        remedy: "Use a key with the scope that the detail names: `dragnet key add` makes one.",
+    },
+    Kind {
         name: "internal",
         status: "500",
         means: "The service failed. This is its fault.",
@@ -59,6 +65,12 @@ pub static KINDS: &[Kind] = &[
         status: "400",
         means: "The request is not valid. Where something in the body is wrong, `pointer` (RFC 6901) says where.",
         remedy: "Read the detail and correct the request.",
+    },
+    Kind {
+        name: "invalid-key",
+        status: "401",
+        means: "The API key is not one of this service: it is mistyped, unknown, expired or revoked.",
+        remedy: "Send another key. Never repeat the request with the same one.",
     },
     Kind {
         name: "limits",
@@ -77,6 +89,12 @@ pub static KINDS: &[Kind] = &[
         status: "405",
         means: "The path has no such method.",
         remedy: "Use one of those that `Allow` names.",
+    },
+    Kind {
+        name: "no-key",
+        status: "401",
+        means: "The service has tenants, so it must know for whom you ask.",
+        remedy: "Send `Authorization: Bearer dnk_…`: `dragnet key add` makes a key.",
     },
     Kind {
         name: "no-such-event",
@@ -103,6 +121,12 @@ pub static KINDS: &[Kind] = &[
         remedy: "See `/docs` for what there is.",
     },
     Kind {
+        name: "not-local",
+        status: "403",
+        means: "The service has no tenants, so it serves this machine alone, and the request names another host or comes from another site's page.",
+        remedy: "Ask for it as 127.0.0.1 or localhost; or define a tenant and use a key.",
+    },
+    Kind {
         name: "not-ready",
         status: "409",
         means: "What is asked for is known later in the job's life.",
@@ -113,6 +137,24 @@ pub static KINDS: &[Kind] = &[
         status: "",
         means: "The job has ended and nothing of its dataset could be searched.",
         remedy: "Its coverage names what was lost and why.",
+    },
+    Kind {
+        name: "quota",
+        status: "",
+        means: "The job is larger than what its tenant may have.",
+        remedy: "Search less at once, or ask whoever runs the service for more.",
+    },
+    Kind {
+        name: "quota-exceeded",
+        status: "429",
+        means: "The tenant has as many jobs as it may have that have not ended.",
+        remedy: "Wait until some have ended, as Retry-After says, or cancel some.",
+    },
+    Kind {
+        name: "quota-submissions",
+        status: "429",
+        means: "The tenant submits faster than it may.",
+        remedy: "Repeat the request after Retry-After; `RateLimit` says what is left.",
     },
     Kind {
         name: "too-many-watchers",

@@ -17,6 +17,7 @@ pub struct Problem {
     detail: String,
     pointer: Option<String>,
     retry_after_s: Option<u32>,
+    challenge: Option<String>,
 }
 
 impl Problem {
@@ -31,7 +32,15 @@ impl Problem {
             kinds::find(kind).is_some(),
             "the kind of problem `{kind}` has no page: give it a row in kinds.rs"
         );
-        Problem { status, kind, title, detail: detail.into(), pointer: None, retry_after_s: None }
+        Problem {
+            status,
+            kind,
+            title,
+            detail: detail.into(),
+            pointer: None,
+            retry_after_s: None,
+            challenge: None,
+        }
     }
 
     /// Says where in the body it lies (RFC 6901).
@@ -44,6 +53,11 @@ impl Problem {
     #[must_use]
     pub fn retry_after(self, seconds: u32) -> Problem {
         Problem { retry_after_s: Some(seconds), ..self }
+    }
+
+    /// Says what to show for being let in (RFC 9110, 11.6.1).
+    pub(crate) fn challenge(self, challenge: String) -> Problem {
+        Problem { challenge: Some(challenge), ..self }
     }
 
     pub(crate) fn invalid(detail: impl Into<String>) -> Problem {
@@ -73,6 +87,9 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
+        if let Some(challenge) = self.challenge.and_then(|text| text.parse().ok()) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
         response
     }
 }
@@ -87,6 +104,13 @@ impl From<Error> for Problem {
                 "The idempotency key was used for another request",
                 "send a new Idempotency-Key, or the same body as before",
             ),
+            e @ Error::Quota { .. } => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "quota-exceeded",
+                "The tenant has too many jobs that have not ended",
+                e.to_string(),
+            )
+            .retry_after(10),
             Error::Unavailable(reason) | Error::Unregistered(reason) => {
                 tracing::warn!(reason, "the store is not available");
                 let detail = "the store can't be reached or written now; nothing of this request was done";

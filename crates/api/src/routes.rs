@@ -1,39 +1,12 @@
 //! The table of all routes: the one place from which the router, the OpenAPI document, the scopes that a caller
 //! needs and the answers 404, 405, 406 and 415 come, so that none of them can forget a route.
 
-use crate::{Api, events, groups, hits, jobs, pages};
+use crate::{Api, audit, events, groups, hits, jobs, pages};
 use axum::Router;
 use axum::http::Method;
 use axum::routing::{MethodRouter, get, post};
+use dragnet_tenant::keys::Scope;
 use std::collections::HashSet;
-
-/// What a caller must be allowed to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// Post jobs.
-    Submit,
-    /// See jobs, their hits and their coverage.
-    Read,
-    /// End jobs, and send parked ones on their way.
-    Cancel,
-    /// See what jobs cost.
-    Bill,
-    /// See who did what, and speak for groups beyond the service.
-    Admin,
-}
-
-impl Scope {
-    /// Its name, as it stands in lists and headers.
-    pub fn name(self) -> &'static str {
-        match self {
-            Scope::Submit => "submit",
-            Scope::Read => "read",
-            Scope::Cancel => "cancel",
-            Scope::Bill => "bill",
-            Scope::Admin => "admin",
-        }
-    }
-}
 
 /// One method of one path.
 #[derive(Debug)]
@@ -257,6 +230,23 @@ pub static ROUTES: &[Route] = &[
             problems: &[400, 404, 413, 415],
         }),
         handler: || post(groups::confirm),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/audit",
+        scope: Some(Scope::Admin),
+        action: None,
+        gives: &[JSON],
+        about: Some(About {
+            name: "listAudit",
+            summary: "List who did what, newest first",
+            description: "The audit log of the caller's tenant.",
+            parameters: &["audit_limit", "cursor"],
+            takes: None,
+            answers: &[(200, "AuditList"), (304, "NotModified")],
+            problems: &[400],
+        }),
+        handler: || get(audit::lines),
     },
     Route {
         method: Method::GET,

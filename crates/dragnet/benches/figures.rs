@@ -16,7 +16,7 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that can't go on stops")]
 
 use dragnet_job::{KIND, MACHINES, TABLES, topic};
-use dragnet_pattern::{Accept, Advance, Claimant, IdempotencyKey, Next, Statement, Store, sqlite};
+use dragnet_pattern::{Accept, Advance, Claimant, IdempotencyKey, Next, PRIORITY, Statement, Store, sqlite};
 use serde_json::{Value as Json, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -188,6 +188,8 @@ fn accept(key: u64) -> Accept {
             fingerprint: "f".repeat(64),
         }),
         deadline: None,
+        priority: PRIORITY,
+        waiting_max: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a client posts: patterns, dataset, limits.
 
 use dragnet_kernel::{FilterSpec, Layer, Pattern, Search, SearchSpec};
+use dragnet_pattern::PRIORITY_MAX;
 use serde::{Deserialize, Serialize};
 
 /// A job as it is posted.
@@ -32,6 +33,9 @@ pub struct JobSpec {
     /// Where it runs.
     #[serde(default = "local")]
     pub engine: String,
+    /// From 0 to 9, 5 where it is left out: among its tenant's jobs that wait, the highest goes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
     /// About how many stored bytes a shard has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard_bytes: Option<u64>,
@@ -161,6 +165,9 @@ impl JobSpec {
         if !ENGINES.contains(&self.engine.as_str()) {
             let detail = format!("there is no engine `{}`: use one of {}", self.engine, ENGINES.join(", "));
             return invalid("/engine", detail);
+        }
+        if let Some(priority) = self.priority.filter(|priority| i64::from(*priority) > PRIORITY_MAX) {
+            return invalid("/priority", format!("{priority}: give 0 to {PRIORITY_MAX}"));
         }
         let limits = &self.limits;
         let counts = [

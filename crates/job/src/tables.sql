@@ -2,7 +2,7 @@
 
 -- Shards that count, in the order in which they settled: what /hits shows while a job runs.
 create table settled (
-  work_id text not null references work (id),
+  work_id text not null references work (id) on delete cascade,
   n       integer not null,
   shard   integer not null,
   record  text not null,
@@ -13,11 +13,12 @@ create table settled (
   unique (work_id, shard)
 ) strict, without rowid;
 
--- What was counted and what it costs. Append-only: a correction is a row of its own.
+-- What was counted and what it costs. Append-only: a correction is a row of its own. It outlives its work, which is
+-- forgotten some day, so it does not point to it.
 create table ledger (
   id            integer primary key,
   tenant        text not null,
-  work_id       text not null references work (id),
+  work_id       text not null,
   meter         text not null,
   seq           integer not null,
   quantity      integer not null,

@@ -16,6 +16,16 @@ pub enum Error {
     /// The idempotency key was used with another request.
     #[error("the idempotency key was used before with another request")]
     KeyReused,
+    /// The tenant has as many works that have not ended as it may have; nothing of the request was done.
+    #[error(
+        "the tenant `{tenant}` has {limit} works that have not ended, which is its limit: wait until some have"
+    )]
+    Quota {
+        /// The tenant.
+        tenant: String,
+        /// The limit.
+        limit: i64,
+    },
     /// There is no such work for this tenant.
     #[error("no work `{0}`")]
     NoSuchWork(String),

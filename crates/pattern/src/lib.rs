@@ -51,7 +51,8 @@ pub use machine::{Machine, Status, Step};
 pub use owner::{Owner, reap};
 pub use sql::{Sql, SqlStore, Tables};
 pub use store::{
-    Accept, Accepted, Advance, Claim, Claimant, Event, Fence, Filter, Group, IdempotencyKey, Message, Next,
-    OUTBOX, Page, Publish, Release, Row, Statement, Store, Value, Work,
+    Accept, Accepted, Advance, Claim, Claimant, Event, Expired, Fence, Filter, Group, IdempotencyKey,
+    KEY_LIFE, Message, Next, OUTBOX, PRIORITY, PRIORITY_MAX, Page, Publish, Release, Row, Statement, Store,
+    Value, Work,
 };
 pub use worker::{Policy, Worker, run};

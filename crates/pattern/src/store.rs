@@ -40,7 +40,14 @@ pub struct Work {
     pub deadline_ms: Option<i64>,
     /// The number of its last event: grows with every change, so it versions the work.
     pub events: i64,
+    /// From 0 to 9: among works of its tenant that wait, the highest goes first.
+    pub priority: i64,
 }
+
+/// The priority of a work whose client asks for none.
+pub const PRIORITY: i64 = 5;
+/// The highest priority; the lowest is 0.
+pub const PRIORITY_MAX: i64 = 9;
 
 /// A controller's row of a work: its alone to write.
 #[derive(Debug, Clone, PartialEq)]
@@ -137,6 +144,10 @@ pub struct Accept {
     pub key: Option<IdempotencyKey>,
     /// Milliseconds from now after which the work should be over.
     pub deadline: Option<Duration>,
+    /// From 0 to [`PRIORITY_MAX`], where [`PRIORITY`] is usual.
+    pub priority: i64,
+    /// The most works of the tenant that may not have ended, this one among them: those that wait, run or are parked.
+    pub waiting_max: Option<i64>,
 }
 
 /// A client's name for its request, so that a repetition is known as one.
@@ -358,6 +369,19 @@ pub struct Page<'a> {
 pub struct Filter {
     /// Only these.
     pub status: Option<Status>,
+    /// Only those accepted then or later, in milliseconds since 1970.
+    pub created_after_ms: Option<i64>,
+    /// Only those accepted before.
+    pub created_before_ms: Option<i64>,
+}
+
+/// A work whose time is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expired {
+    /// Its tenant.
+    pub tenant: String,
+    /// Its id.
+    pub work: String,
 }
 
 /// A group of consumers and how far it is behind.
@@ -386,6 +410,9 @@ pub struct Message {
     pub created_ms: i64,
 }
 
+/// How long an idempotency key is kept at least.
+pub const KEY_LIFE: Duration = Duration::from_secs(24 * 3600);
+
 /// The name of the signal for whoever relays messages, beside those of the groups ([`Store::signal`]).
 pub const OUTBOX: &str = "";
 
@@ -399,7 +426,8 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`Error::KeyReused`] when the key names another request, [`Error::Unregistered`] when nobody has
-    /// registered for the topic yet: the request would be lost.
+    /// registered for the topic yet: the request would be lost. [`Error::Quota`] when the tenant has too much
+    /// that has not ended; a request that is replayed is never refused for that.
     async fn accept(&self, accept: Accept) -> Result<Accepted, Error>;
 
     /// Claims up to `most` rows of a controller that are due. What was in hand at a crash is left to
@@ -492,6 +520,18 @@ pub trait Store: Send + Sync {
 
     /// Works of a tenant, newest first.
     async fn works(&self, tenant: &str, filter: Filter, page: Page<'_>) -> Result<Vec<Work>, Error>;
+
+    /// Works that ended before a time, the longest ago first, and that nothing is to be done for any more. One whose
+    /// idempotency key is younger than [`KEY_LIFE`] is not among them.
+    async fn expired(&self, before_ms: i64, most: usize) -> Result<Vec<Expired>, Error>;
+
+    /// Forgets those of the works that [`Store::expired`] names for that time: with their rows, events, messages and keys,
+    /// as if they never had been. Whoever keeps more of them elsewhere removes that before, so that nothing is left
+    /// when the process dies in between. Returns how many were there.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when a table of the library's user points to a work and does not say `on delete cascade`.
+    async fn purge(&self, works: Vec<String>, before_ms: i64) -> Result<usize, Error>;
 
     /// Events of a work after a number.
     async fn events(&self, work: &str, after: i64, most: usize) -> Result<Vec<Event>, Error>;

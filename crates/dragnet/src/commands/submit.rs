@@ -56,6 +56,9 @@ pub(crate) struct JobArgs {
     /// Seconds after which the job ends with what it has
     #[arg(long, value_name = "S")]
     deadline: Option<u64>,
+    /// 0 to 9, 5 where it is left out: of your jobs that wait, the highest goes first
+    #[arg(long, value_name = "N")]
+    priority: Option<u8>,
     /// Where the job runs
     #[arg(long, value_name = "NAME", default_value = "local")]
     engine: String,
@@ -81,6 +84,7 @@ impl JobArgs {
                 deadline_s: self.deadline,
             },
             engine: self.engine.clone(),
+            priority: self.priority,
             shard_bytes: self.search.shard_bytes,
             output: None,
         };

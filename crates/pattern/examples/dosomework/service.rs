@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use dragnet_pattern::{
     Accept, Advance, Claim, Controller, Dependency, DependencyPolicy, Failure, IdempotencyKey, Machine, Next,
-    Policy, Statement, Store, Worker, run, sqlite,
+    PRIORITY, Policy, Statement, Store, Worker, run, sqlite,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -51,7 +51,17 @@ async fn accept(State(store): State<Arc<dyn Store>>, headers: HeaderMap, body: S
         fingerprint: body.clone(),
     });
     let (tenant, kind, topic) = ("default".into(), KIND.into(), TOPIC.into());
-    match store.accept(Accept { tenant, kind, spec: json!(body), topic, key, deadline: None }).await {
+    let accept = Accept {
+        tenant,
+        kind,
+        spec: json!(body),
+        topic,
+        key,
+        deadline: None,
+        priority: PRIORITY,
+        waiting_max: None,
+    };
+    match store.accept(accept).await {
         Ok(accepted) => {
             let location = format!("/dosomework/{}", accepted.work.id);
             (StatusCode::ACCEPTED, [(header::LOCATION, location)], accepted.work.id).into_response()

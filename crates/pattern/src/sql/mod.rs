@@ -6,14 +6,15 @@
 //! and none can wait in a circle.
 
 mod reads;
+mod retention;
 mod together;
 mod verbs;
 mod writer;
 
 use crate::store::OUTBOX;
 use crate::store::{
-    Accept, Accepted, Advance, Claim, Claimant, Event, Fence, Filter, Group, Message, Page, Release, Row,
-    Statement, Store, Value, Work,
+    Accept, Accepted, Advance, Claim, Claimant, Event, Expired, Fence, Filter, Group, Message, Page, Release,
+    Row, Statement, Store, Value, Work,
 };
 use crate::{Error, Machine};
 use async_trait::async_trait;
@@ -27,9 +28,10 @@ pub(crate) use writer::{Batches, OnCommit};
 /// The pattern's tables, in SQLite's words.
 const SCHEMA: &str = include_str!("schema.sql");
 /// The tables' version: raised with every change of them.
-pub(crate) const SCHEMA_VERSION: i64 = 3;
+pub(crate) const SCHEMA_VERSION: i64 = 4;
 /// What leads from each version to the next, from 1 on; in SQLite's words too.
-const MIGRATIONS: &[&str] = &[include_str!("migrate_v2.sql"), include_str!("migrate_v3.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrate_v2.sql"), include_str!("migrate_v3.sql"), include_str!("migrate_v4.sql")];
 /// The first version that knows modules.
 const MODULES_SINCE: i64 = 3;
 
@@ -532,6 +534,14 @@ impl Store for SqlStore {
     async fn works(&self, tenant: &str, filter: Filter, page: Page<'_>) -> Result<Vec<Work>, Error> {
         let (tenant, limit, after) = (tenant.to_owned(), page.limit, page.after.map(str::to_owned));
         self.read(move |db| reads::works(db, &tenant, filter, limit, after)).await
+    }
+
+    async fn expired(&self, before_ms: i64, most: usize) -> Result<Vec<Expired>, Error> {
+        self.read(move |db| retention::expired(db, before_ms, most)).await
+    }
+
+    async fn purge(&self, works: Vec<String>, before_ms: i64) -> Result<usize, Error> {
+        self.write(move |tx| retention::purge(tx, &works, before_ms)).await
     }
 
     async fn events(&self, work: &str, after: i64, most: usize) -> Result<Vec<Event>, Error> {

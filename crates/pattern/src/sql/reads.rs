@@ -5,7 +5,7 @@ use crate::store::{Claim, Event, Fence, Filter, Group, Message, Row, Statement, 
 use crate::{Error, Status, Step};
 
 const WORK: &str = "select id, tenant, kind, spec, stage, status, outcome, error, cancel, created_ms, started_ms, \
-                    ended_ms, deadline_ms, events from work";
+                    ended_ms, deadline_ms, events, priority from work";
 const ROW: &str = "select name, step, attempt, failures, tries, waiting_for, metrics, memo, error, settled, \
                    started_ms, ended_ms from controller";
 
@@ -25,6 +25,7 @@ fn work_of(mut row: Cells) -> Work {
         ended_ms: row.maybe_int(),
         deadline_ms: row.maybe_int(),
         events: row.int(),
+        priority: row.int(),
     }
 }
 
@@ -114,19 +115,39 @@ pub(super) fn works(
     after: Option<String>,
 ) -> Result<Vec<Work>, Error> {
     // Ids grow with time, so their order is the order of acceptance.
-    let after = after.unwrap_or_else(|| "~".into());
+    let mut below = after.unwrap_or_else(|| "~".into());
+    let mut above = String::new();
+    if let Some(ms) = filter.created_before_ms {
+        below = below.min(first_id(ms.saturating_add(CLOCKS_APART_MS)));
+    }
+    if let Some(ms) = filter.created_after_ms {
+        above = first_id(ms.saturating_sub(CLOCKS_APART_MS));
+    }
+    let (from, to) = (filter.created_after_ms.unwrap_or(0), filter.created_before_ms.unwrap_or(i64::MAX));
+    let order = "order by id desc limit ?6";
+    let within =
+        format!("{WORK} where tenant = ?1 and id < ?2 and id > ?3 and created_ms >= ?4 and created_ms < ?5");
     let limit = limit as i64;
     match filter.status {
         None => {
-            let sql = format!("{WORK} where tenant = ?1 and id < ?2 order by id desc limit ?3");
-            all(db, &sql, params![tenant, &after, limit], work_of)
+            all(db, &format!("{within} {order}"), params![tenant, &below, &above, from, to, limit], work_of)
         }
-        Some(status) => {
-            let sql =
-                format!("{WORK} where tenant = ?1 and id < ?2 and status = ?4 order by id desc limit ?3");
-            all(db, &sql, params![tenant, &after, limit, status.name()], work_of)
-        }
+        Some(status) => all(
+            db,
+            &format!("{within} and status = ?7 {order}"),
+            params![tenant, &below, &above, from, to, limit, status.name()],
+            work_of,
+        ),
     }
+}
+
+/// A work's id has the time of the process that made it, and `created_ms` is the database's: so far may they differ.
+const CLOCKS_APART_MS: i64 = 3_600_000;
+
+/// What no id (UUID version 7) of that time or later is less than.
+fn first_id(ms: i64) -> String {
+    let ms = ms.clamp(0, (1 << 48) - 1);
+    format!("{:08x}-{:04x}", ms >> 16, ms & 0xffff)
 }
 
 pub(super) fn events(db: &mut dyn Db, work: &str, after: i64, most: usize) -> Result<Vec<Event>, Error> {

@@ -22,11 +22,13 @@ create table work (
   ended_ms    integer,
   deadline_ms integer,
   events      integer not null default 0,
+  priority    integer not null default 5 check (priority between 0 and 9),
   check ((ended_ms is not null) = (status in ('completed', 'completed_with_gaps', 'failed', 'cancelled'))),
   check (ended_ms is null or status = outcome)
 ) strict;
 create index work_by_tenant on work (tenant, id);
 create index work_by_status on work (tenant, status, id);
+create index work_by_end on work (ended_ms) where ended_ms is not null;
 
 create table idempotency_key (
   tenant      text not null,
@@ -37,6 +39,7 @@ create table idempotency_key (
   created_ms  integer not null,
   primary key (tenant, scope, key)
 ) strict, without rowid;
+create index idempotency_key_by_work on idempotency_key (work_id);
 
 -- One row for each controller and work. `asked` counts what was put to it and `seen` what of that its last
 -- claim took up, so that what comes while it runs is not lost.
@@ -70,7 +73,6 @@ create table controller (
 create index controller_due on controller (due_ms) where step = 'waiting';
 create index controller_leased on controller (lease_ms) where step = 'running';
 create index controller_suspect on controller (name, due_ms) where suspect = 1;
-create index controller_by_owner on controller (owner) where owner is not null;
 create index controller_by_dependency on controller (waiting_for) where waiting_for is not null;
 
 create table consumer_group (
@@ -88,17 +90,18 @@ create table message (
 ) strict;
 create index message_unrelayed on message (id) where relayed_ms is null;
 
+-- `lane` is the work's tenant and, behind a blank, 9 less its priority: claims go from tenant to tenant, and in each from
+-- the first lane on. All of one work lies together, as most questions are about one.
 create table delivery (
-  group_name text not null,
-  message_id integer not null references message (id),
   work_id    text not null,
+  group_name text not null,
+  message_id integer not null,
+  lane       text not null default ' 4',
   due_ms     integer not null,
   deliveries integer not null default 0,
-  primary key (group_name, message_id)
+  primary key (work_id, group_name, message_id)
 ) strict, without rowid;
-create index delivery_due on delivery (group_name, due_ms);
-create index delivery_by_work on delivery (work_id, group_name);
-create index delivery_by_message on delivery (message_id);
+create index delivery_lane on delivery (group_name, lane, due_ms, work_id);
 
 -- What a controller beyond this store has said to be done, as a wish: its row is settled by its own group.
 create table confirmation (

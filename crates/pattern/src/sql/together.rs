@@ -6,7 +6,7 @@ use super::writer::Asked;
 use super::{Tx, params, verbs};
 use crate::Error;
 use serde_json::json;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Accepts all of them, or says that one is not as simple as that; then the transaction must be taken back.
 pub(super) fn accept(tx: &mut Tx<'_>, asked: &[&Asked]) -> Result<bool, Error> {
@@ -17,6 +17,18 @@ pub(super) fn accept(tx: &mut Tx<'_>, asked: &[&Asked]) -> Result<bool, Error> {
     if keys.iter().collect::<HashSet<_>>().len() < keys.len() {
         // The same request twice in one batch: the second is answered with the first one's work.
         return Ok(false);
+    }
+    // What was accepted before may be among them, and is not to be refused: that is told apart one by one.
+    let mut more: HashMap<&String, (i64, i64)> = HashMap::new();
+    for Asked { accept, .. } in asked {
+        let (count, limit) = more.entry(&accept.tenant).or_insert((0, i64::MAX));
+        *count += 1;
+        *limit = accept.waiting_max.unwrap_or(i64::MAX).min(*limit);
+    }
+    for (tenant, (count, limit)) in more {
+        if limit < i64::MAX && verbs::open_works(tx, tenant, limit)? + count > limit {
+            return Ok(false);
+        }
     }
     tx.lock_groups(false)?;
     let groups = tx.all("select name, topic from consumer_group", &[], |mut row| (row.text(), row.text()))?;
@@ -31,7 +43,7 @@ pub(super) fn accept(tx: &mut Tx<'_>, asked: &[&Asked]) -> Result<bool, Error> {
                 "id": work.id, "tenant": work.tenant, "kind": work.kind, "spec": spec, "stage": work.stage,
                 "deadline_ms": verbs::deadline(accept, tx.now), "topic": accept.topic,
                 "scope": key.map(|key| &key.scope), "key": key.map(|key| &key.key),
-                "fingerprint": key.map(|key| &key.fingerprint),
+                "fingerprint": key.map(|key| &key.fingerprint), "priority": work.priority,
             })
         })
         .collect();
@@ -53,10 +65,10 @@ pub(super) fn accept(tx: &mut Tx<'_>, asked: &[&Asked]) -> Result<bool, Error> {
 const ACCEPT: &str = "\
     with asked as materialized ( \
         select * from json_to_recordset(cast(?1::text as json)) as a (id text, tenant text, kind text, spec text, stage text, \
-            deadline_ms bigint, topic text, scope text, key text, fingerprint text)), \
+            deadline_ms bigint, topic text, scope text, key text, fingerprint text, priority bigint)), \
     works as ( \
-        insert into work (id, tenant, kind, spec, stage, status, created_ms, deadline_ms, events) \
-        select id, tenant, kind, spec, stage, 'accepted', ?2::bigint, deadline_ms, 1 from asked), \
+        insert into work (id, tenant, kind, spec, stage, status, created_ms, deadline_ms, events, priority) \
+        select id, tenant, kind, spec, stage, 'accepted', ?2::bigint, deadline_ms, 1, priority from asked), \
     keys as ( \
         insert into idempotency_key (tenant, scope, key, fingerprint, work_id, created_ms) \
         select tenant, scope, key, fingerprint, id, ?2::bigint from asked where key is not null \

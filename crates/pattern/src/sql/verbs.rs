@@ -44,7 +44,7 @@ impl Tx<'_> {
     }
 
     /// As [`Tx::lock`], and says no instead of waiting.
-    fn try_lock(&mut self, work: &str) -> Result<bool, Error> {
+    pub(super) fn try_lock(&mut self, work: &str) -> Result<bool, Error> {
         let sql = "select 1 from work where id = ?1 for update skip locked";
         Ok(!self.db.is_shared() || self.int(sql, params![work])?.is_some())
     }
@@ -56,6 +56,11 @@ impl Tx<'_> {
             self.execute(&format!("lock table consumer_group in {mode} mode"), &[])?;
         }
         Ok(())
+    }
+
+    /// Deletes all that is to be looked at of a work.
+    pub(super) fn drop_deliveries_of(&mut self, work: &str) -> Result<(), Error> {
+        drop_deliveries(self, "delete from delivery where work_id = ?1 returning message_id", params![work])
     }
 
     pub(super) fn wakes(&mut self, group: &str, due_ms: i64) {
@@ -102,6 +107,7 @@ pub(super) fn begun(machine: &Machine, accept: &mut Accept) -> Work {
         ended_ms: None,
         deadline_ms: None,
         events: 1,
+        priority: accept.priority,
     }
 }
 
@@ -114,11 +120,21 @@ pub(super) fn accept(tx: &mut Tx<'_>, work: Work, spec: &str, accept: Accept) ->
     if let Some(work) = accepted_before(tx, &accept)? {
         return Ok(Accepted { work, replayed: true });
     }
+    within_quota(tx, &accept)?;
     let deadline_ms = deadline(&accept, tx.now);
     let work = Work { created_ms: tx.now, deadline_ms, ..work };
-    let sql = "insert into work (id, tenant, kind, spec, stage, status, created_ms, deadline_ms, events) \
-               values (?1, ?2, ?3, ?4, ?5, 'accepted', ?6, ?7, 1)";
-    let values = params![&work.id, &work.tenant, &work.kind, spec, &work.stage, tx.now, work.deadline_ms];
+    let sql = "insert into work (id, tenant, kind, spec, stage, status, created_ms, deadline_ms, events, priority) \
+               values (?1, ?2, ?3, ?4, ?5, 'accepted', ?6, ?7, 1, ?8)";
+    let values = params![
+        &work.id,
+        &work.tenant,
+        &work.kind,
+        spec,
+        &work.stage,
+        tx.now,
+        work.deadline_ms,
+        work.priority
+    ];
     tx.execute(sql, values)?;
     if let Some(key) = &accept.key {
         let sql = "insert into idempotency_key (tenant, scope, key, fingerprint, work_id, created_ms) \
@@ -138,6 +154,22 @@ pub(super) fn accept(tx: &mut Tx<'_>, work: Work, spec: &str, accept: Accept) ->
     let sql = "insert into event (work_id, seq, at_ms, kind, data) values (?1, 1, ?2, 'accepted', '{}')";
     tx.execute(sql, params![&work.id, tx.now])?;
     Ok(Accepted { work, replayed: false })
+}
+
+/// Refuses what would be more than the tenant may have before it has ended.
+fn within_quota(tx: &mut Tx<'_>, accept: &Accept) -> Result<(), Error> {
+    let Some(limit) = accept.waiting_max else { return Ok(()) };
+    if open_works(tx, &accept.tenant, limit)? < limit {
+        return Ok(());
+    }
+    Err(Error::Quota { tenant: accept.tenant.clone(), limit })
+}
+
+/// How many works of a tenant have not ended, as far as `most`.
+pub(super) fn open_works(tx: &mut Tx<'_>, tenant: &str, most: i64) -> Result<i64, Error> {
+    let sql = "select count(*) from (select 1 from work where tenant = ?1 \
+               and status in ('accepted', 'running', 'parked') limit ?2) as open";
+    Ok(tx.int(sql, params![tenant, most.max(0)])?.unwrap_or_default())
 }
 
 /// The work that the same request has made before.

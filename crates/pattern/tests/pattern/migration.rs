@@ -77,7 +77,7 @@ async fn goes_on(store: Arc<dyn Store>) {
 }
 
 fn is_refused<T>(opened: Result<T, Error>) -> bool {
-    matches!(opened, Err(Error::Open(why)) if why.contains("version 4") && why.contains("knows 3"))
+    matches!(opened, Err(Error::Open(why)) if why.contains("version 5") && why.contains("knows 4"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,11 +89,11 @@ async fn sqlite_goes_from_version_1_on() {
     let version = || db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap();
     for _ in 0..2 {
         drop(sqlite::open(&file, MACHINES, &[TABLES]).unwrap());
-        assert_eq!(version(), 3);
+        assert_eq!(version(), 4);
     }
     goes_on(Arc::new(sqlite::open(&file, MACHINES, &[TABLES]).unwrap())).await;
     modules_grow(|modules| sqlite::open(&file, MACHINES, modules)).await;
-    db.pragma_update(None, "user_version", 4).unwrap();
+    db.pragma_update(None, "user_version", 5).unwrap();
     assert!(is_refused(sqlite::open(&file, MACHINES, &[TABLES])));
 }
 
@@ -125,9 +125,9 @@ async fn postgres_goes_from_version_1_on() {
             scope.spawn(|| drop(postgres::open(&url, MACHINES, &[TABLES]).unwrap()));
         }
     });
-    assert_eq!(psql("select max(version), count(*) from dragnet_version"), "3|2");
+    assert_eq!(psql("select max(version), count(*) from dragnet_version"), "4|2");
     goes_on(Arc::new(postgres::open(&url, MACHINES, &[TABLES]).unwrap())).await;
     modules_grow(|modules| postgres::open(&url, MACHINES, modules)).await;
-    psql("insert into dragnet_version values (4)");
+    psql("insert into dragnet_version values (5)");
     assert!(is_refused(postgres::open(&url, MACHINES, &[TABLES])));
 }

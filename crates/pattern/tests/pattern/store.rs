@@ -69,6 +69,8 @@ pub(crate) fn request(key: Option<(&str, &str)>) -> Accept {
         topic: "begin".into(),
         key,
         deadline: None,
+        priority: PRIORITY,
+        waiting_max: None,
     }
 }
 
@@ -425,11 +427,158 @@ async fn works_are_listed_newest_first(store: &Arc<dyn Store>) {
     let page = store.works("t", Filter::default(), Page { limit: 2, after: Some(&ids[1]) }).await.unwrap();
     assert_eq!(page.iter().map(|work| &work.id).collect::<Vec<_>>(), [&ids[2], &ids[3]]);
     let none = store
-        .works("t", Filter { status: Some(Status::Parked) }, Page { limit: 9, after: None })
+        .works(
+            "t",
+            Filter { status: Some(Status::Parked), ..Filter::default() },
+            Page { limit: 9, after: None },
+        )
         .await
         .unwrap();
     assert!(none.is_empty());
     assert!(store.works("u", Filter::default(), Page { limit: 9, after: None }).await.unwrap().is_empty());
+}
+
+async fn a_list_has_a_range_of_time(store: &Arc<dyn Store>) {
+    store.add_group("left", "begin", false).await.unwrap();
+    let mut works = Vec::new();
+    for _ in 0..3 {
+        works.push(store.accept(request(None)).await.unwrap().work);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let times: Vec<i64> = works.iter().map(|work| work.created_ms).collect();
+    // From, to, and which of the three that are.
+    let table: [(Option<usize>, Option<usize>, &[usize]); 5] = [
+        (None, None, &[2, 1, 0]),
+        (Some(1), None, &[2, 1]),
+        (None, Some(1), &[0]),
+        (Some(1), Some(2), &[1]),
+        (Some(2), Some(1), &[]),
+    ];
+    for (from, to, expected) in table {
+        for status in [None, Some(Status::Accepted)] {
+            let filter = Filter {
+                status,
+                created_after_ms: from.map(|n| times[n]),
+                created_before_ms: to.map(|n| times[n]),
+            };
+            let found = store.works("t", filter, Page { limit: 9, after: None }).await.unwrap();
+            let found: Vec<&str> = found.iter().map(|work| work.id.as_str()).collect();
+            let expected: Vec<&str> = expected.iter().map(|n| works[*n].id.as_str()).collect();
+            assert_eq!(found, expected, "{from:?} {to:?}");
+        }
+    }
+}
+
+/// At once, and one by one.
+async fn a_tenant_has_no_more_than_its_quota(store: &Arc<dyn Store>) {
+    store.add_group("left", "begin", false).await.unwrap();
+    let asks = |key| Accept { waiting_max: Some(5), ..request(key) };
+    let kept = store.accept(asks(Some(("kept", "1")))).await.unwrap().work;
+    let mut asked = JoinSet::new();
+    for _ in 0..20 {
+        let (store, accept) = (store.clone(), asks(None));
+        asked.spawn(async move { store.accept(accept).await });
+    }
+    let (accepted, refused): (Vec<_>, Vec<_>) = asked.join_all().await.into_iter().partition(Result::is_ok);
+    assert_eq!((accepted.len(), refused.len()), (4, 16));
+    assert!(refused.iter().all(|e| matches!(e, Err(Error::Quota { tenant, limit: 5 }) if tenant == "t")));
+    assert!(store.accept(asks(Some(("kept", "1")))).await.unwrap().replayed, "what was accepted stays so");
+    assert!(matches!(store.accept(asks(Some(("new", "1")))).await, Err(Error::Quota { .. })));
+    let other = Accept { tenant: "u".into(), ..asks(None) };
+    store.accept(other).await.unwrap();
+    end(store, &kept.id).await;
+    store.accept(asks(Some(("new", "1")))).await.unwrap();
+    assert!(store.accept(asks(None)).await.is_err());
+    store.accept(request(None)).await.unwrap();
+}
+
+/// Takes a work of the group `left` to its end, where `right` has nothing to do but settle.
+async fn end(store: &Arc<dyn Store>, id: &str) {
+    store.add_group("right", "settle", false).await.unwrap();
+    let settled = || Advance { settled: true, ..Advance::to(Next::Done) };
+    let only = Claimant { only: Some(id.into()), ..by("o", LEASE) };
+    let left = store.claim("left", &only, 1).await.unwrap().remove(0);
+    store.advance(&left.fence, settled().publish("settle")).await.unwrap();
+    let right = store.claim("right", &only, 1).await.unwrap().remove(0);
+    assert!(store.advance(&right.fence, settled()).await.unwrap(), "it ended");
+}
+
+/// All that there is of works, in tables of the pattern.
+async fn rows_of_works(store: &Arc<dyn Store>) -> Vec<i64> {
+    let mut rows = Vec::new();
+    for sql in [
+        "select count(*) from work",
+        "select count(*) from controller",
+        "select count(*) from event",
+        "select count(*) from idempotency_key",
+        "select count(*) from message",
+        "select count(*) from delivery",
+        "select count(*) from confirmation",
+    ] {
+        rows.push(store.query(Statement::new(sql, vec![])).await.unwrap()[0][0].int());
+    }
+    rows
+}
+
+async fn what_ended_long_ago_is_forgotten(store: &Arc<dyn Store>) {
+    const LATER: i64 = 1 << 50;
+    store.add_group("left", "begin", false).await.unwrap();
+    let open = store.accept(request(None)).await.unwrap().work.id;
+    let before = rows_of_works(store).await;
+    let plain = store.accept(request(None)).await.unwrap().work.id;
+    let keyed = store.accept(request(Some(("k", "1")))).await.unwrap().work.id;
+    let busy = store.accept(request(None)).await.unwrap().work.id;
+    let expired = async |before_ms| {
+        let found = store.expired(before_ms, 9).await.unwrap();
+        found.into_iter().map(|expired| expired.work).collect::<Vec<_>>()
+    };
+    assert!(expired(LATER).await.is_empty(), "nothing has ended");
+    for id in [&keyed, &plain, &busy] {
+        end(store, id).await;
+    }
+    store.confirm("t", &plain, "left").await.unwrap();
+    store.send(&busy, "begin").await.unwrap();
+    assert_eq!(
+        expired(LATER).await,
+        [plain.as_str()],
+        "a young key holds its work, and so does a controller"
+    );
+    let ended_ms = store.work("t", &plain).await.unwrap().unwrap().0.ended_ms.unwrap();
+    assert!(expired(ended_ms).await.is_empty(), "it ended then, and not before");
+    let all = || vec![open.clone(), plain.clone(), keyed.clone(), busy.clone(), "nothing".into()];
+    assert_eq!(store.purge(all(), ended_ms).await.unwrap(), 0);
+    assert_eq!(store.purge(all(), LATER).await.unwrap(), 1);
+    assert!(store.work("t", &plain).await.unwrap().is_none());
+    assert!(store.accept(request(Some(("k", "1")))).await.unwrap().replayed);
+    // A day later.
+    let age = Statement::new("update work set created_ms = created_ms - ?1", vec![(25 * 3_600_000).into()]);
+    store.write(vec![age]).await.unwrap();
+    assert_eq!(expired(LATER).await, [keyed.as_str()]);
+    assert_eq!(store.purge(all(), LATER).await.unwrap(), 1, "its key is old enough");
+    for claim in store.claim("left", &by("o", LEASE), 9).await.unwrap() {
+        if claim.work.id == busy {
+            store.advance(&claim.fence, Advance::to(Next::Done)).await.unwrap();
+        } else {
+            store.release(&claim.fence, Release::Yield).await.unwrap();
+        }
+    }
+    assert_eq!(store.purge(all(), LATER).await.unwrap(), 1, "nothing is to be done for it any more");
+    assert_eq!(rows_of_works(store).await, before, "what has not ended stays, and nothing else");
+    assert!(!store.accept(request(Some(("k", "1")))).await.unwrap().replayed, "the key is free again");
+}
+
+async fn what_points_to_a_work_keeps_it(store: &Arc<dyn Store>) {
+    let id = one_work(store).await;
+    end(store, &id).await;
+    let table = "create table pointer (work_id text not null references work (id))";
+    store.write(vec![Statement::new(table, vec![])]).await.unwrap();
+    let point = Statement::new("insert into pointer (work_id) values (?1)", vec![id.as_str().into()]);
+    store.write(vec![point]).await.unwrap();
+    assert!(matches!(store.purge(vec![id.clone()], 1 << 50).await, Err(Error::Refused(_))));
+    assert_eq!(store.events(&id, 0, 9).await.unwrap().len(), 2, "nothing of it is gone");
+    store.write(vec![Statement::new("delete from pointer", vec![])]).await.unwrap();
+    assert_eq!(store.purge(vec![id], 1 << 50).await.unwrap(), 1);
+    assert_eq!(rows_of_works(store).await, [0; 7]);
 }
 
 async fn a_message_is_relayed_until_it_is_noted_or_consumed(store: &Arc<dyn Store>) {
@@ -552,6 +701,10 @@ suite! {
     a_message_is_relayed_until_it_is_noted_or_consumed
     an_end_is_told_to_who_registered
     a_confirmation_is_kept_and_its_row_looks
+    a_list_has_a_range_of_time
+    a_tenant_has_no_more_than_its_quota
+    what_ended_long_ago_is_forgotten
+    what_points_to_a_work_keeps_it
 }
 
 /// Rows of one statement have their transaction and their command's number in common.
