@@ -236,7 +236,7 @@ fn billed(manifest: Option<&Manifest>, rates: Option<&Rates>, lines: &[Line], of
         }
     }
     for meter in rates.iter().flat_map(|rates| &rates.meter) {
-        if lines.len() > 0 && charges().all(|line| line.meter != meter.name) {
+        if !lines.is_empty() && charges().all(|line| line.meter != meter.name) {
             audit.say(of, format!("it has no line for `{}`", meter.name));
         }
     }
