@@ -22,7 +22,8 @@ use std::sync::Arc;
 /// The most events of one page.
 const EVENTS_MAX: usize = 1000;
 /// The invoice's page has a style of its own and nothing else.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
+const PAGE_POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The answer to `validate_only=true`: the plan of a job that is not submitted.
 pub(crate) async fn plan(
@@ -65,7 +66,12 @@ pub(crate) async fn refuse_spent(
             return Ok(());
         }
     }
-    Err(Problem::new(StatusCode::PAYMENT_REQUIRED, "budget-spent", "The budget of this month is spent", detail))
+    Err(Problem::new(
+        StatusCode::PAYMENT_REQUIRED,
+        "budget-spent",
+        "The budget of this month is spent",
+        detail,
+    ))
 }
 
 /// The caller's invoice of a month.
@@ -110,7 +116,10 @@ pub(crate) async fn usage(
     let from = query.cursor.unwrap_or(0);
     let events = usage::after(&*api.store, from, Some(&caller.tenant), limit).await?;
     if media == JSON {
-        return Ok(answer(StatusCode::OK, &json!({ "events": events.events, "cursor": events.cursor.to_string() })));
+        return Ok(answer(
+            StatusCode::OK,
+            &json!({ "events": events.events, "cursor": events.cursor.to_string() }),
+        ));
     }
     let body = json!(events.events).to_string() + "\n";
     Ok(([(header::CONTENT_TYPE, usage::BATCH)], body).into_response())

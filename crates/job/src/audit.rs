@@ -95,7 +95,10 @@ async fn lines(store: &dyn Store, audit: &mut Audit) -> Result<Lines, Error> {
     }
     if (audit.lines as i64, total) != (head_lines, head_total) {
         let (lines, of) = (audit.lines, "ledger");
-        audit.say(of, format!("it has {lines} lines of {total}, and its head says {head_lines} of {head_total}"));
+        audit.say(
+            of,
+            format!("it has {lines} lines of {total}, and its head says {head_lines} of {head_total}"),
+        );
     }
     for (id, line) in reversed {
         let undone = by_id.get(&id).is_some_and(|other| {
@@ -118,7 +121,10 @@ fn priced(line: &Line, audit: &mut Audit) {
     let amount = (i128::from(line.quantity) * i128::from(line.price_micros) + i128::from(line.per) - 1)
         .div_euclid(i128::from(line.per));
     if amount != i128::from(line.amount_micros) {
-        audit.say("ledger", format!("line {} comes to {}, and it says {}", line.id, amount, line.amount_micros));
+        audit.say(
+            "ledger",
+            format!("line {} comes to {}, and it says {}", line.id, amount, line.amount_micros),
+        );
     }
 }
 
@@ -208,7 +214,8 @@ async fn job(
     billed(manifest.as_ref(), rates.as_ref(), lines, &of, audit);
     let cost: i64 = lines.iter().map(|line| line.amount_micros).sum();
     if let Some(held) = held.filter(|held| held.settled_micros != Some(cost)) {
-        let said = held.settled_micros.map_or("is still open".into(), |micros| format!("was settled with {micros}"));
+        let said =
+            held.settled_micros.map_or("is still open".into(), |micros| format!("was settled with {micros}"));
         audit.say(&of, format!("its lines come to {cost}, and what it reserved {said}"));
     }
     Ok(())
@@ -224,7 +231,10 @@ fn billed(manifest: Option<&Manifest>, rates: Option<&Rates>, lines: &[Line], of
         let quantity = manifest.map_or(0, |manifest| counted(manifest, &line.meter));
         if budget::signed(quantity) != line.quantity {
             let (meter, said) = (&line.meter, line.quantity);
-            audit.say(of, format!("its seal has {quantity} {meter}, and the ledger's line {} {said}", line.id));
+            audit.say(
+                of,
+                format!("its seal has {quantity} {meter}, and the ledger's line {} {said}", line.id),
+            );
         }
         let Some(rates) = rates else { continue };
         let meter = rates.meter.iter().find(|meter| meter.name == line.meter);
@@ -232,7 +242,10 @@ fn billed(manifest: Option<&Manifest>, rates: Option<&Rates>, lines: &[Line], of
         if amount != Some(line.amount_micros) || rates.version != line.rates_version {
             let (id, said) = (line.id, line.amount_micros);
             let should = amount.map_or("nothing".into(), |micros| micros.to_string());
-            audit.say(of, format!("by its rates {} line {id} comes to {should}, and it says {said}", rates.version));
+            audit.say(
+                of,
+                format!("by its rates {} line {id} comes to {should}, and it says {said}", rates.version),
+            );
         }
     }
     for meter in rates.iter().flat_map(|rates| &rates.meter) {
@@ -257,7 +270,8 @@ fn read(output: &Output) -> Result<Option<(Sealed, Recounted)>, String> {
     let failed = |e: dragnet_run::Error| e.to_string();
     let Some(sealed) = Sealed::read(output).map_err(failed)? else { return Ok(None) };
     let plan: Plan = output.read_json("plan.json").map_err(failed)?.ok_or("its plan has gone")?;
-    let places: HashMap<&str, u64> = plan.objects.iter().zip(0..).map(|(object, n)| (&*object.uri, n)).collect();
+    let places: HashMap<&str, u64> =
+        plan.objects.iter().zip(0..).map(|(object, n)| (&*object.uri, n)).collect();
     let mut recounted = Recounted::default();
     for name in &sealed.manifest.records {
         let record: Option<CommitRecord> = output.read_json(name).map_err(failed)?;
@@ -299,7 +313,10 @@ fn compare(manifest: &Manifest, recounted: &Recounted, of: &str, audit: &mut Aud
         audit.say(of, format!("its seal has {sealed} {what}, and its commit records {found}"));
     }
     if manifest.digest != recounted.digest {
-        audit.say(of, format!("its hits have the digest {}, and its seal {}", recounted.digest, manifest.digest));
+        audit.say(
+            of,
+            format!("its hits have the digest {}, and its seal {}", recounted.digest, manifest.digest),
+        );
     }
 }
 

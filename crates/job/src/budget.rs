@@ -52,7 +52,10 @@ pub fn month_of(ms: i64) -> String {
 pub async fn used(store: &dyn Store, tenant: &str, month: &str) -> Result<Used, Error> {
     let sql = "select reserved_micros, spent_micros from budget where tenant = ?1 and month = ?2";
     let rows = store.query(Statement::new(sql, vec![tenant.into(), month.into()])).await?;
-    let used = |row: &Vec<dragnet_pattern::Value>| Used { reserved_micros: row[0].int(), spent_micros: row[1].int() };
+    let used = |row: &Vec<dragnet_pattern::Value>| Used {
+        reserved_micros: row[0].int(),
+        spent_micros: row[1].int(),
+    };
     Ok(rows.first().map(used).unwrap_or_default())
 }
 
@@ -94,8 +97,13 @@ pub(crate) fn reserve(work: &Work, amount_micros: u64, rates: &Rates, limit: Opt
     let hold = vec![tenant.into(), month.as_str().into(), amount.into(), limit.map(signed).into()];
     let hold = Statement::new(HOLD, hold);
     let of = "insert into reservation (work_id, tenant, month, amount_micros, rates_sha256) values (?1, ?2, ?3, ?4, ?5)";
-    let of_values =
-        vec![work.id.as_str().into(), tenant.into(), month.as_str().into(), amount.into(), sha256.as_str().into()];
+    let of_values = vec![
+        work.id.as_str().into(),
+        tenant.into(),
+        month.as_str().into(),
+        amount.into(),
+        sha256.as_str().into(),
+    ];
     vec![Statement::new(note, vec![sha256.as_str().into(), json.into()]), hold, Statement::new(of, of_values)]
 }
 

@@ -189,7 +189,9 @@ pub async fn estimate(
     }
     let bytes_max = tenant.and_then(|tenant| tenant.settings.job_bytes);
     if bytes_max.is_some_and(|max| estimate.bytes > max) {
-        estimate.notes.push("these are more bytes than a job of the tenant may read: the job would fail".into());
+        estimate
+            .notes
+            .push("these are more bytes than a job of the tenant may read: the job would fail".into());
     }
     Ok(estimate)
 }
@@ -292,10 +294,12 @@ fn sums(spec: &JobSpec, rates: &Rates, seen: Seen) -> Result<Estimate, Error> {
     let all_looked = named == looked_at;
     let mut notes = Vec::new();
     if !seen.listed {
-        notes.push("time ended before the whole dataset was listed: there are more objects than these".into());
+        notes
+            .push("time ended before the whole dataset was listed: there are more objects than these".into());
     }
     if !all_looked {
-        notes.push(format!("{looked_at} of {named} objects were looked at in time, and stand for the others"));
+        notes
+            .push(format!("{looked_at} of {named} objects were looked at in time, and stand for the others"));
     }
     notes.extend(seen.away);
     let mut resolved = Resolved::default();
@@ -371,7 +375,8 @@ fn cut_at(spec: &JobSpec, rates: &Rates, size: u64) -> Result<(u64, BTreeMap<Str
         None => None,
     };
     let limits = [(spec.limits.input_bytes, Reason::BytesCap), (by_cost, Reason::CostCap)];
-    let least = limits.into_iter().filter_map(|(limit, reason)| Some((limit?, reason))).min_by_key(|(n, _)| *n);
+    let least =
+        limits.into_iter().filter_map(|(limit, reason)| Some((limit?, reason))).min_by_key(|(n, _)| *n);
     Ok(match least {
         Some((limit, reason)) if limit < size => (limit, [(view::reason(reason), size - limit)].into()),
         _ => (size, BTreeMap::new()),
@@ -390,7 +395,9 @@ fn price(spec: &JobSpec, rates: &Rates, bytes: u64, records: Option<u64>, notes:
     let (records_micros, hits_micros_max) = (of("records", records), of("hits", spec.limits.hits));
     for (name, known) in [("records", records_micros), ("hits", hits_micros_max)] {
         if known.is_none() {
-            notes.push(format!("`{name}` have a price, and how many there will be is not known: it comes on top"));
+            notes.push(format!(
+                "`{name}` have a price, and how many there will be is not known: it comes on top"
+            ));
         }
     }
     let total_micros = input_bytes_micros + records_micros.unwrap_or(0) + hits_micros_max.unwrap_or(0);

@@ -86,7 +86,8 @@ pub fn span(month: &str) -> Result<(i64, i64), String> {
     let wrong = || format!("`{month}` is no month: write it as 2026-11");
     let is_month = month.len() == 7 && month.is_ascii();
     let (year, number) = month.split_once('-').filter(|_| is_month).ok_or_else(wrong)?;
-    let (year, number): (i16, i8) = (year.parse().map_err(|_| wrong())?, number.parse().map_err(|_| wrong())?);
+    let (year, number): (i16, i8) =
+        (year.parse().map_err(|_| wrong())?, number.parse().map_err(|_| wrong())?);
     let begins = |year: i16, number: i8| {
         let date = jiff::civil::Date::new(year, number, 1).map_err(|_| wrong())?;
         let time = date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| wrong())?;
@@ -291,7 +292,11 @@ mod tests {
             meters: Vec::new(),
             totals_micros: [("EUR".into(), -1_500_000)].into(),
         };
-        assert!(invoice.csv().ends_with("hits,-3,million,1,-1500000,EUR,1,1,\"'=1+1,\"\"<script>\"\"{rows}\"\r\n"));
+        assert!(
+            invoice
+                .csv()
+                .ends_with("hits,-3,million,1,-1500000,EUR,1,1,\"'=1+1,\"\"<script>\"\"{rows}\"\r\n")
+        );
         let page = invoice.html();
         assert!(!page.contains("<script>") && page.contains("&lt;script&gt;&quot;{rows}"), "{page}");
         assert!(page.contains("-1.500000 EUR"), "{page}");

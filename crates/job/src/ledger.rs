@@ -123,7 +123,12 @@ pub async fn of_job(store: &dyn Store, tenant: &str, work: &str) -> Result<Vec<L
 ///
 /// # Errors
 /// Those of the store.
-pub async fn of_time(store: &dyn Store, tenant: &str, from_ms: i64, to_ms: i64) -> Result<Vec<Line>, StoreError> {
+pub async fn of_time(
+    store: &dyn Store,
+    tenant: &str,
+    from_ms: i64,
+    to_ms: i64,
+) -> Result<Vec<Line>, StoreError> {
     read(store, Statement::new(OF_TIME, vec![tenant.into(), from_ms.into(), to_ms.into()])).await
 }
 
@@ -203,7 +208,8 @@ pub async fn reverse(
     let tenant = tenants.first().map(|row| row[0].text().to_owned()).unwrap_or_default();
     let lines = of_job(store, &tenant, work).await?;
     let seq = lines.iter().map(|line| line.seq).max().unwrap_or(0) + 1;
-    let is_open = |line: &&Line| line.reverses.is_none() && lines.iter().all(|other| other.reverses != Some(line.id));
+    let is_open =
+        |line: &&Line| line.reverses.is_none() && lines.iter().all(|other| other.reverses != Some(line.id));
     let reversal = |line: &Line| Line {
         seq,
         quantity: -line.quantity,

@@ -207,7 +207,9 @@ impl Sink {
         }
         let url = target.to.clone().unwrap_or_default();
         if !url.starts_with("http://") {
-            bail!("`{url}`: this build posts to `http:` alone: use that, through a tunnel where the network is not yours");
+            bail!(
+                "`{url}`: this build posts to `http:` alone: use that, through a tunnel where the network is not yours"
+            );
         }
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)

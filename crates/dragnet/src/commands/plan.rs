@@ -62,7 +62,13 @@ fn print(plan: &Estimate) -> Result<()> {
     };
     writeln!(out, "time        about {} s at {} bytes/s ({by})", plan.time.seconds, plan.time.bytes_per_s)?;
     let price = &plan.price;
-    writeln!(out, "price       {} {} (rates {})", money(price.total_micros as i64), price.currency, price.rates_version)?;
+    writeln!(
+        out,
+        "price       {} {} (rates {})",
+        money(price.total_micros as i64),
+        price.currency,
+        price.rates_version
+    )?;
     if let Some(left) = plan.budget_left_micros {
         writeln!(out, "budget      {} left this month", money(left))?;
     }

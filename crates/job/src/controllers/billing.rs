@@ -47,7 +47,8 @@ impl Controller for Billing {
 
 fn provision(claim: &Claim, rates: &Rates, held: Option<&Reservation>) -> Advance {
     let planned = claim.other(LAUNCH).and_then(|row| row.metrics.get("bytes")?.as_u64()).unwrap_or(0);
-    let estimate = held.map_or_else(|| budget::signed(rates.input_micros(planned)), |held| held.amount_micros);
+    let estimate =
+        held.map_or_else(|| budget::signed(rates.input_micros(planned)), |held| held.amount_micros);
     let metrics =
         json!({ "rates_version": rates.version, "currency": rates.currency, "provisioned_micros": estimate });
     let mut advance = Advance::to(Next::Idle).event("billing.provisioned", metrics.clone());
@@ -63,7 +64,12 @@ fn meter(claim: &Claim, rates: &Rates, held: Option<&Reservation>) -> Result<Adv
     let charge = |meter: &Meter| {
         let quantity = manifest.as_ref().map_or(0, |manifest| counted(manifest, &meter.name));
         let (currency, rates_version) = (rates.currency.clone(), rates.version.clone());
-        Line { currency, rates_version, at_ms: claim.now_ms, ..Line::charge(&work.tenant, &work.id, meter, quantity) }
+        Line {
+            currency,
+            rates_version,
+            at_ms: claim.now_ms,
+            ..Line::charge(&work.tenant, &work.id, meter, quantity)
+        }
     };
     let lines: Vec<Line> = rates.meter.iter().map(charge).collect();
     let total: i64 = lines.iter().map(|line| line.amount_micros).sum();

@@ -5,9 +5,9 @@
 
 use super::{Engines, Job, LAUNCH, blocking, engine_failed, failed, quota};
 use crate::budget;
+use crate::dataset::{self, Resolved};
 use crate::rates::Rates;
 use crate::spec::{JobSpec, SHARD_BYTES};
-use crate::dataset::{self, Resolved};
 use crate::{stage, topic};
 use async_trait::async_trait;
 use dragnet_kernel::coverage::{Class, Reason, Skip};

@@ -49,7 +49,8 @@ impl Job {
 
     /// The output of a job, whoever asks.
     pub(crate) fn of_work(work: &Work) -> Result<Output, String> {
-        let root = work.spec.get("output").and_then(serde_json::Value::as_str).ok_or("the job has no output")?;
+        let root =
+            work.spec.get("output").and_then(serde_json::Value::as_str).ok_or("the job has no output")?;
         Ok(Output::at(root).map_err(|e| e.to_string())?.of_job(&work.tenant, &work.id))
     }
 
