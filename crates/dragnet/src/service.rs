@@ -133,7 +133,7 @@ impl Service {
             let listener = bound.with_context(|| format!("listen on {}", listen.at))?;
             url = format!("http://{}", listener.local_addr()?);
             let (door, client_time) = (Arc::new(door), listen.limits.client_time());
-            let app = router(Api { store: store.clone(), output, door, client_time });
+            let app = router(Api::new(store.clone(), output, door, client_time, stopped.clone()));
             http = Some(runtime.spawn(async move {
                 tokio::join!(listen::serve(listener, app, listen.limits, stopped), trail);
             }));
