@@ -16,6 +16,7 @@ mod harness;
 mod http;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod kafka;
+mod listen;
 #[cfg(feature = "hadoop")]
 mod objects;
 mod oracle;
@@ -27,4 +28,5 @@ mod scan;
 mod search;
 mod servers;
 mod soak;
+mod tenants;
 mod two;
