@@ -54,7 +54,7 @@ pub(crate) struct ServiceArgs {
     /// The most MiB per second from one server of objects, over all mappers (on Hadoop: of a job)
     #[arg(long, value_name = "MIB")]
     host_mib_s: Option<u64>,
-    /// Prices, as a file like the one that `docs/rates.md` shows [default: 500 millionths of a dollar per GiB]
+    /// Prices, as a file like the one that `docs/money.md` shows [default: 500 millionths of a dollar per GiB]
     #[arg(long, value_name = "FILE")]
     rates: Option<PathBuf>,
     /// Seconds that a claim lasts when its process stands still

@@ -210,6 +210,8 @@ fn look_around(spec: &JobSpec, ends: Instant, shared: &Shared) {
     });
     match listed {
         Ok(()) => lock().listed = !cut_short,
+        // The job would wait for it, and what was listed before it went away is not all.
+        Err(e @ dataset::Error::Away { .. }) => lock().away = Some(e.to_string()),
         Err(e) => {
             lock().error = Some(e);
             return;

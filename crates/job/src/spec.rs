@@ -193,3 +193,80 @@ impl JobSpec {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value as Json, json};
+
+    fn check(spec: &Json) -> Result<(), Invalid> {
+        serde_json::from_value::<JobSpec>(spec.clone()).unwrap().check()
+    }
+
+    #[test]
+    fn what_is_too_much_is_refused_by_its_limit() {
+        let of = |regex: &str| json!({ "patterns": [{ "regex": regex }], "dataset": ["/d"] });
+        let filtered =
+            |filter: Json| json!({ "patterns": [{ "regex": "x" }], "dataset": ["/d"], "filter": filter });
+        let nested = |n: usize| format!("{}x{}", "(".repeat(n), ")".repeat(n));
+        let many: Vec<Json> = (0..1001).map(|n| json!({ "name": format!("p{n}"), "regex": "x" })).collect();
+        let large: Vec<Json> =
+            (0..1000).map(|n| json!({ "name": format!("p{n}"), "regex": r"\w{50}" })).collect();
+        let rows: [(&str, Json, &str, &str); 10] = [
+            ("length", of(&"x".repeat(10_001)), "/patterns/0", "10001 bytes long, and 10000 is the most"),
+            ("nesting", of(&nested(251)), "/patterns/0", "(250)"),
+            (
+                "compiled size",
+                of(r"\w{1000}{100}"),
+                "/patterns/0",
+                "10485760 bytes are the most for one of 1 patterns",
+            ),
+            (
+                "compiled size of many",
+                json!({ "patterns": large, "dataset": ["/d"] }),
+                "/patterns/0",
+                "one of 1000 patterns",
+            ),
+            (
+                "patterns",
+                json!({ "patterns": many, "dataset": ["/d"] }),
+                "/patterns",
+                "1001 patterns: give 1 to 1000",
+            ),
+            (
+                "entries",
+                json!({ "patterns": [{ "regex": "x" }], "dataset": vec!["/d"; 10_001] }),
+                "/dataset",
+                "10001 entries",
+            ),
+            (
+                "a URL's regex",
+                filtered(json!({ "url_regex": "x".repeat(10_001) })),
+                "/filter",
+                "10000 is the most",
+            ),
+            ("its compiled size", filtered(json!({ "url_regex": r"\w{1000}{100}" })), "/filter", "url_regex"),
+            ("a glob", filtered(json!({ "url_glob": ["x".repeat(10_001)] })), "/filter", "10000 is the most"),
+            (
+                "globs",
+                filtered(json!({ "url_glob": vec!["x"; 1001] })),
+                "/filter",
+                "1001 globs, and 1000 are the most",
+            ),
+        ];
+        for (name, spec, pointer, part) in rows {
+            let wrong = check(&spec).expect_err(name);
+            assert_eq!(wrong.pointer, pointer, "{name}: {}", wrong.detail);
+            assert!(wrong.detail.contains(part), "{name}: {}", wrong.detail);
+        }
+        assert_eq!(check(&of(&nested(249))), Ok(()), "what is within the limits is taken");
+        assert_eq!(check(&of(&"x".repeat(10_000))), Ok(()));
+    }
+
+    #[test]
+    fn json_within_json_has_an_end() {
+        let deep = format!("{{\"patterns\":{}{}}}", "[".repeat(1000), "]".repeat(1000));
+        let said = serde_json::from_str::<Json>(&deep).unwrap_err().to_string();
+        assert!(said.contains("recursion limit"), "{said}");
+    }
+}

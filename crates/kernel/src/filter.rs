@@ -2,9 +2,13 @@
 
 use crate::Error;
 use crate::records::Head;
+use crate::search::PATTERN_BYTES_MAX;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use regex_automata::meta::Regex;
 use serde::{Deserialize, Serialize};
+
+/// The most globs of a filter.
+const GLOBS_MAX: usize = 1000;
 
 /// Conditions on records, as they are written down. Each one that is given must hold; of a list one entry
 /// is enough. A record that lacks what is asked for is left out.
@@ -72,6 +76,23 @@ impl Filter {
     pub(crate) fn compile(spec: &FilterSpec) -> Result<Filter, Error> {
         let wrong = |what: &str, value: &str, why: &str| Error::Filter(format!("{what} `{value}`: {why}"));
         let lower = |list: &[String]| list.iter().map(|s| s.to_ascii_lowercase()).collect();
+        if spec.url_glob.len() > GLOBS_MAX {
+            let n = spec.url_glob.len();
+            return Err(Error::Filter(format!("url_glob: {n} globs, and {GLOBS_MAX} are the most")));
+        }
+        for (what, text) in spec
+            .url_glob
+            .iter()
+            .map(|glob| ("url_glob", glob))
+            .chain(spec.url_regex.iter().map(|regex| ("url_regex", regex)))
+        {
+            if text.len() > PATTERN_BYTES_MAX {
+                let n = text.len();
+                return Err(Error::Filter(format!(
+                    "{what}: {n} bytes long, and {PATTERN_BYTES_MAX} is the most"
+                )));
+            }
+        }
         let mut globs = GlobSetBuilder::new();
         for glob in &spec.url_glob {
             globs.add(Glob::new(glob).map_err(|e| wrong("url_glob", glob, &e.kind().to_string()))?);

@@ -2,14 +2,16 @@
 
 mod args;
 mod at_store;
+mod audit;
 mod audit_log;
 mod bill;
 mod coverage;
 mod demo;
 mod hits;
+mod invoice;
 mod key;
+mod ledger;
 mod list;
-mod money;
 mod pack;
 mod plan;
 mod replay;
@@ -19,6 +21,7 @@ mod serve;
 mod status;
 mod submit;
 mod tenant;
+mod usage;
 mod watch;
 mod wish;
 
@@ -71,13 +74,13 @@ pub(crate) enum Command {
     /// Make, rotate and revoke API keys
     Key(key::KeyCommand),
     /// Print a tenant's invoice of a month
-    Invoice(money::Invoice),
+    Invoice(invoice::Invoice),
     /// Correct the ledger
-    Ledger(money::Ledger),
+    Ledger(ledger::Ledger),
     /// Carry usage to other systems
-    Usage(money::Usage),
+    Usage(usage::Usage),
     /// Prove that ledger, jobs and committed parts agree: exits 1 when something does not
-    Audit(money::Audit),
+    Audit(audit::Audit),
     /// Show who did what
     AuditLog(audit_log::AuditLog),
     /// Scan shards: what a map task runs (shards as lines on stdin, counters on stderr)

@@ -16,6 +16,8 @@ const POINTS: &[&str] = &[
     "launch.claimed",
     "launch.before_plan",
     "launch.after_plan",
+    "launch.before_reserve",
+    "launch.after_reserve",
     "launch.before_engine",
     "launch.after_engine",
     "launch.before_commit",

@@ -17,6 +17,7 @@ mod http;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod kafka;
 mod listen;
+mod money;
 #[cfg(feature = "hadoop")]
 mod objects;
 mod oracle;

@@ -24,9 +24,16 @@ use std::ops::{ControlFlow, Range};
 
 /// The longest pattern, in bytes.
 pub(crate) const PATTERN_BYTES_MAX: usize = 10_000;
+/// The most brackets within brackets in a pattern.
+const NEST_MAX: u32 = 250;
+/// The largest automaton that is built in full, in bytes: only of small patterns; others are built as they are needed.
+const DFA_BYTES_MAX: usize = 40 << 10;
+/// The most that the states of one pattern take which are built as they are needed, in bytes; at the limit they begin
+/// anew, and a pattern that gains nothing by them is asked without.
+const CACHE_BYTES_MAX: usize = 2 << 20;
 /// The largest compiled pattern, in bytes.
 const COMPILED_BYTES_MAX: usize = 10 << 20;
-/// The most that all patterns of a search come to, in bytes.
+/// The most that all patterns of a search come to, in bytes, and again their states.
 const ALL_COMPILED_BYTES_MAX: usize = 256 << 20;
 
 /// A named pattern.
@@ -138,10 +145,11 @@ impl Search {
             let hir = parse(pattern)?;
             let regex = build(&hir, bytes_max).map_err(|e| {
                 let reason = match e.size_limit() {
-                    Some(_) => {
-                        "too large when compiled: use smaller repetitions, or split it into several patterns"
-                            .into()
-                    }
+                    Some(_) => format!(
+                        "too large when compiled: {bytes_max} bytes are the most for one of {} patterns: use smaller \
+                         repetitions, or split it into several patterns",
+                        spec.patterns.len()
+                    ),
                     None => e.to_string(),
                 };
                 of(pattern, &reason)
@@ -314,13 +322,19 @@ fn parse(pattern: &Pattern) -> Result<Hir, Error> {
         .multi_line(true)
         .case_insensitive(pattern.case_insensitive)
         .utf8(false)
+        .nest_limit(NEST_MAX)
         .build()
         .parse(&pattern.regex)
         .map_err(|e| of(pattern, &e.to_string()))
 }
 
 fn build(hir: &Hir, bytes_max: usize) -> Result<Regex, Box<BuildError>> {
-    let config = Regex::config().utf8_empty(false).nfa_size_limit(Some(bytes_max));
+    let config = Regex::config()
+        .utf8_empty(false)
+        .nfa_size_limit(Some(bytes_max))
+        .onepass_size_limit(Some(bytes_max.min(1 << 20)))
+        .dfa_size_limit(Some(DFA_BYTES_MAX))
+        .hybrid_cache_capacity(bytes_max.min(CACHE_BYTES_MAX));
     Regex::builder().configure(config).build_from_hir(hir).map_err(Box::new)
 }
 

@@ -1,15 +1,11 @@
-//! `dragnet invoice`, `dragnet ledger`, `dragnet usage` and `dragnet audit`: an operator's books.
+//! `dragnet usage`: what was metered, for other systems.
 
-use super::at_store::{AtStore, Opened};
-use super::print_json;
+use super::at_store::AtStore;
 use crate::exit;
 use crate::settings::Settings;
 use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand, ValueEnum};
-use dragnet_job::invoice::money;
-use dragnet_job::{audit, invoice, ledger, usage};
-use dragnet_tenant::audit::DONE;
-use dragnet_tenant::now_ms;
+use clap::{Args, Subcommand};
+use dragnet_job::usage;
 use serde_json::Value as Json;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -21,89 +17,6 @@ use std::time::Duration;
 const BATCH: usize = 500;
 /// How often a receiver is asked before the export gives up.
 const TRIES: u32 = 5;
-
-#[derive(Debug, Args)]
-pub(crate) struct Invoice {
-    /// Whose
-    tenant: String,
-    /// The month (UTC), as 2026-11
-    month: String,
-    /// How it is written
-    #[arg(long, value_name = "FORMAT", default_value = "json")]
-    format: Format,
-    #[command(flatten)]
-    at: AtStore,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
-    Json,
-    Csv,
-    Html,
-}
-
-impl Invoice {
-    pub(crate) fn run(self, settings: &Settings) -> Result<ExitCode> {
-        let span = invoice::span(&self.month).map_err(anyhow::Error::msg)?;
-        let at = self.at.open(settings)?;
-        let known = at.wait(dragnet_tenant::find(&*at.store, &self.tenant))?;
-        let invoice = at.wait(invoice::of(&*at.store, &self.tenant, span, now_ms()))?;
-        if known.is_none() && invoice.lines.is_empty() {
-            bail!("there is no tenant `{}`: `dragnet tenant list` names them", self.tenant);
-        }
-        match self.format {
-            Format::Json => print_json(&serde_json::to_value(&invoice)?)?,
-            Format::Csv => write!(std::io::stdout(), "{}", invoice.csv())?,
-            Format::Html => write!(std::io::stdout(), "{}", invoice.html())?,
-        }
-        Ok(exit::HITS.into())
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Ledger {
-    #[command(subcommand)]
-    verb: LedgerVerb,
-}
-
-#[derive(Debug, Subcommand)]
-enum LedgerVerb {
-    /// Take back what a job was charged, by lines that reverse the others; its budget gets it back
-    Reverse(Reverse),
-}
-
-#[derive(Debug, Args)]
-struct Reverse {
-    /// The job's id
-    job: String,
-    /// Why: it stands in the ledger and on the invoice
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
-    #[command(flatten)]
-    at: AtStore,
-}
-
-impl Ledger {
-    pub(crate) fn run(self, settings: &Settings) -> Result<ExitCode> {
-        let LedgerVerb::Reverse(Reverse { job, reason, at }) = self.verb;
-        let at = at.open(settings)?;
-        let logged = |tenant: &str| vec![at.act.statement(tenant, "ledger.reverse", &job, DONE)];
-        let lines = at.wait(ledger::reverse(&*at.store, &job, &reason, now_ms(), &logged))?;
-        let mut out = std::io::stdout().lock();
-        for line in lines {
-            let takes_back = line.reverses.unwrap_or_default();
-            writeln!(
-                out,
-                "{}  {}  {} {}  takes back line {takes_back}",
-                line.id,
-                line.meter,
-                money(line.amount_micros),
-                line.currency
-            )?;
-        }
-        Ok(exit::HITS.into())
-    }
-}
 
 #[derive(Debug, Args)]
 pub(crate) struct Usage {
@@ -251,37 +164,5 @@ fn post(agent: &ureq::Agent, url: &str, body: &str) -> Result<()> {
             (Duration::from_millis(200), Duration::from_secs(5)),
             tries,
         ));
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Audit {
-    /// Print it as JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    at: AtStore,
-}
-
-impl Audit {
-    pub(crate) fn run(self, settings: &Settings) -> Result<ExitCode> {
-        let at: Opened = self.at.open(settings)?;
-        let audit = at.wait(audit::audit(&*at.store))?;
-        let agrees = audit.disagreements.is_empty();
-        if self.json {
-            print_json(&serde_json::to_value(&audit)?)?;
-        } else {
-            let mut out = std::io::stdout().lock();
-            for disagreement in &audit.disagreements {
-                writeln!(out, "{}: {}", disagreement.of, disagreement.what)?;
-            }
-            let (lines, jobs, forgotten) = (audit.lines, audit.jobs, audit.forgotten);
-            let verdict = match audit.disagreements.len() {
-                0 => "all agree".to_owned(),
-                n => format!("{n} disagreements"),
-            };
-            writeln!(out, "{lines} lines, {jobs} jobs, {forgotten} jobs that are forgotten: {verdict}")?;
-        }
-        Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
