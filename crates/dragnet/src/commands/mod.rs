@@ -2,6 +2,8 @@
 
 mod args;
 mod bill;
+mod completions;
+mod config;
 mod coverage;
 mod demo;
 mod hits;
@@ -20,7 +22,7 @@ use crate::client::Client;
 use crate::service::{Service, ServiceArgs};
 use crate::settings::Settings;
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::{Args, CommandFactory, Subcommand};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,6 +59,10 @@ pub(crate) enum Command {
     Cancel(wish::Cancel),
     /// Send a parked job on its way again
     Redrive(wish::Redrive),
+    /// Print the configuration file of `serve`: every key with its default, commented out
+    Config(config::Config),
+    /// Print completions for a shell, or write man pages
+    Completions(completions::Completions),
     /// Scan shards: what a map task runs (shards as lines on stdin, counters on stderr)
     Map(dragnet_mapper::Map),
 }
@@ -83,6 +89,8 @@ impl Command {
             Command::Bill(command) => command.run(settings),
             Command::Cancel(command) => command.run(settings),
             Command::Redrive(command) => command.run(settings),
+            Command::Config(command) => command.run(crate::Cli::command()),
+            Command::Completions(command) => command.run(crate::Cli::command()),
             Command::Map(command) => command.run(),
         }
     }
