@@ -9,6 +9,7 @@ mod cap;
 mod cluster;
 #[cfg(feature = "crash-points")]
 mod crash;
+mod dependencies;
 mod faults;
 #[cfg(feature = "hadoop")]
 mod hadoop;
@@ -19,6 +20,7 @@ mod kafka;
 #[cfg(feature = "hadoop")]
 mod objects;
 mod oracle;
+mod packaging;
 #[cfg(all(feature = "hadoop", feature = "kafka", feature = "postgres"))]
 mod pipeline;
 #[cfg(feature = "postgres")]
