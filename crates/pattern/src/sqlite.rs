@@ -46,6 +46,20 @@ pub fn open(file: &Path, machines: &'static [Machine], modules: &[Tables]) -> Re
         .map_err(|e| opening(e.to_string()))
 }
 
+/// Copies the store in `file`, as it is at one moment, into the new file `to`. Whoever writes goes on meanwhile.
+///
+/// # Errors
+/// [`Error::Open`] when there is no store or the copy can't be written.
+pub fn copy(file: &Path, to: &Path) -> Result<(), Error> {
+    let copying = |e: String| Error::Open(format!("copy the store `{}`: {e}", file.display()));
+    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE);
+    let connection = connection.map_err(|e| copying(e.to_string()))?;
+    make_private(to).map_err(|e| copying(e.to_string()))?;
+    // It syncs what it has written (sqlite.org/lang_vacuum.html).
+    let copied = connection.execute("vacuum into ?1", [to.to_string_lossy()]);
+    copied.map(drop).map_err(|e| copying(e.to_string()))
+}
+
 fn connect(file: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;

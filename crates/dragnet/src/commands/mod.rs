@@ -1,6 +1,7 @@
 //! The commands, a file each. The doc comment of each is its help.
 
 mod args;
+mod backup;
 mod bill;
 mod completions;
 mod config;
@@ -59,6 +60,10 @@ pub(crate) enum Command {
     Cancel(wish::Cancel),
     /// Send a parked job on its way again
     Redrive(wish::Redrive),
+    /// Copy the embedded store and its output, also while a service runs
+    Backup(backup::Backup),
+    /// Put a backup back to where it was made
+    Restore(backup::Restore),
     /// Print the configuration file of `serve`: every key with its default, commented out
     Config(config::Config),
     /// Print completions for a shell, or write man pages
@@ -89,6 +94,8 @@ impl Command {
             Command::Bill(command) => command.run(settings),
             Command::Cancel(command) => command.run(settings),
             Command::Redrive(command) => command.run(settings),
+            Command::Backup(command) => command.run(settings),
+            Command::Restore(command) => command.run(settings),
             Command::Config(command) => command.run(crate::Cli::command()),
             Command::Completions(command) => command.run(crate::Cli::command()),
             Command::Map(command) => command.run(),
