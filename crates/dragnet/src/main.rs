@@ -9,6 +9,7 @@ mod exit;
 mod follow;
 #[cfg(feature = "hadoop")]
 mod hadoop;
+mod listen;
 mod messages;
 mod output;
 #[cfg(feature = "parquet")]
