@@ -16,7 +16,9 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that can't go on stops")]
 
 use dragnet_job::{KIND, MACHINES, TABLES, topic};
-use dragnet_pattern::{Accept, Advance, Claimant, IdempotencyKey, Next, PRIORITY, Statement, Store, sqlite};
+use dragnet_pattern::{
+    Accept, Advance, Claimant, IdempotencyKey, Next, PRIORITY, Shares, Statement, Store, sqlite,
+};
 use serde_json::{Value as Json, json};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
@@ -268,7 +270,7 @@ fn hops(name: &str, store: Arc<dyn Store>) {
         for n in 0..4 {
             let store = store.clone();
             let lease = Duration::from_secs(60);
-            let by = Claimant { owner: format!("o{n}"), lease, only: None, takes_suspects: false };
+            let by = Claimant { owner: format!("o{n}"), lease, only: None, shares: Shares::default(), takes_suspects: false };
             claimers.spawn(async move {
                 loop {
                     let claims = store.claim("launch", &by, 128).await.unwrap();

@@ -2,7 +2,7 @@
 
 use crate::sql::{
     Access, Batches, Connect, Db, NOTE_MODULE, Param, Readers, SCHEMA_VERSION, Signals, SqlStore, Tables,
-    Versions,
+    Versions, Writers,
 };
 use crate::store::Value;
 use crate::{Error, Machine};
@@ -42,7 +42,7 @@ pub fn open(file: &Path, machines: &'static [Machine], modules: &[Tables]) -> Re
     };
     let readers = Readers::new(connecting(OpenFlags::SQLITE_OPEN_READ_ONLY));
     let connect = connecting(OpenFlags::SQLITE_OPEN_READ_WRITE);
-    SqlStore::new(connect, readers, Signals::default(), machines, (BATCHES, None))
+    SqlStore::new(connect, readers, Signals::default(), machines, Writers::One(BATCHES))
         .map_err(|e| opening(e.to_string()))
 }
 
