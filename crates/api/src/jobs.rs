@@ -83,7 +83,7 @@ pub(crate) async fn submit(
         key,
         deadline: spec.limits.deadline_s.map(Duration::from_secs),
         priority: spec.priority.map_or(PRIORITY, i64::from),
-        waiting_max: None,
+        waiting_max: caller.settings.jobs_open.map(|most| i64::try_from(most).unwrap_or(i64::MAX)),
     };
     crash::point("api", "before_accept");
     let accepted = api.store.accept(accept).await?;

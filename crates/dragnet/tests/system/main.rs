@@ -18,6 +18,7 @@ mod harness;
 mod http;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod kafka;
+mod listen;
 #[cfg(feature = "hadoop")]
 mod objects;
 mod oracle;
@@ -30,4 +31,5 @@ mod scan;
 mod search;
 mod servers;
 mod soak;
+mod tenants;
 mod two;
