@@ -9,6 +9,7 @@ mod cap;
 mod cluster;
 #[cfg(feature = "crash-points")]
 mod crash;
+mod fairness;
 mod faults;
 #[cfg(feature = "hadoop")]
 mod hadoop;
