@@ -16,6 +16,8 @@ use std::time::Duration;
 const VERSION_MIN: i32 = 3_051_003;
 /// How long a commit waits for another process's.
 const BUSY: Duration = Duration::from_secs(2);
+/// The most memory of a connection's cache of pages, in KiB.
+const CACHE_KIB: i64 = 16 << 10;
 /// One writer, as the file has one write lock; what gathers while it commits is committed together.
 const BATCHES: Batches = Batches { writers: 1, most: 512 };
 
@@ -66,6 +68,8 @@ fn connect(file: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     connection.set_prepared_statement_cache_capacity(128);
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
+    // Steps of many works touch many pages: with the default of 2 MB they are read from the file over and over.
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     // A savepoint journals the pages that it may have to take back: in memory, not in a file.
     connection.pragma_update(None, "temp_store", "memory")?;

@@ -11,6 +11,7 @@ mod cluster;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod dependencies;
+mod fairness;
 mod faults;
 #[cfg(feature = "hadoop")]
 mod hadoop;
