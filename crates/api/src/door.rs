@@ -116,10 +116,22 @@ impl Door {
         Ok(Caller {
             tenant: key.tenant.clone(),
             settings,
-            key: Some(key.id.clone()),
+            key: Some(presented),
             scopes: key.scopes.clone(),
             address,
         })
+    }
+
+    /// Whether a caller that was let in would be let in now: for answers that go on for long.
+    pub(crate) async fn holds(&self, caller: &Caller) -> Result<bool, Error> {
+        match (&caller.key, &self.entry) {
+            (Some(key), _) => {
+                let known = self.look_up(key).await?;
+                Ok(known.is_some_and(|known| known.key.ended(now_ms()).is_none()))
+            }
+            (None, Entry::Local) => Ok(!self.is_keyed().await?),
+            (None, _) => Ok(true),
+        }
     }
 
     async fn look_up(&self, presented: &Presented) -> Result<Option<Known>, Error> {

@@ -71,7 +71,7 @@ pub(crate) async fn events(
     }
     let watch = api.watches.enter()?;
     let begin = std::iter::once(Ok(sse::Event::default().retry(RETRY).comment("events of a job")));
-    let follower = Follower { api, id, after, read: VecDeque::new(), over: false, watch };
+    let follower = Follower { api, caller, id, after, read: VecDeque::new(), over: false, watch };
     let messages = futures_util::stream::unfold(follower, |mut follower| async {
         let message = follower.next().await?;
         Some((message, follower))
@@ -88,6 +88,7 @@ fn shown(event: &Event) -> Json {
 /// Where a client is in a job's events.
 struct Follower {
     api: Api,
+    caller: Caller,
     id: String,
     /// The number of the last event that was read.
     after: i64,
@@ -129,6 +130,9 @@ impl Follower {
 
     /// Reads what has happened. Returns whether the job had ended before that: then nothing follows what was read.
     async fn look(&mut self) -> Result<bool, Error> {
+        if !self.api.door.holds(&self.caller).await? {
+            return Err(Error::Refused(format!("the key that follows `{}` has ended", self.id)));
+        }
         let ended = has_ended(&*self.api.store, &self.id).await?;
         self.read = self.api.store.events(&self.id, self.after, BATCH).await?.into();
         self.after = self.read.back().map_or(self.after, |event| event.seq);

@@ -151,7 +151,7 @@ pub static KINDS: &[Kind] = &[
         remedy: "Its coverage names what was lost and why.",
     },
     Kind {
-        name: "quota",
+        name: "quota-bytes",
         status: "",
         means: "The job is larger than what its tenant may have.",
         remedy: "Search less at once, or ask whoever runs the service for more.",

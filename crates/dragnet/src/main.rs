@@ -4,6 +4,7 @@
 
 mod client;
 mod commands;
+mod config;
 mod exit;
 mod follow;
 #[cfg(feature = "hadoop")]
@@ -16,7 +17,7 @@ mod parquet;
 mod service;
 mod settings;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use commands::Command;
 use settings::Settings;
 use std::process::ExitCode;
@@ -31,8 +32,15 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
     let settings = Settings::read();
+    let line = match config::with_file(Cli::command(), std::env::args_os().collect(), &settings) {
+        Ok(line) => line,
+        Err(e) => {
+            eprintln!("dragnet: {e:#}");
+            return exit::ERROR.into();
+        }
+    };
+    let cli = Cli::parse_from(line);
     settings.start_log(cli.command.is_service());
     dragnet_pattern::crash::arm(&settings.crash);
     match cli.command.run(&settings) {

@@ -4,7 +4,10 @@ mod args;
 mod at_store;
 mod audit;
 mod audit_log;
+mod backup;
 mod bill;
+mod completions;
+mod config;
 mod coverage;
 mod demo;
 mod hits;
@@ -30,7 +33,7 @@ use crate::listen::ListenArgs;
 use crate::service::{Listen, Service, ServiceArgs};
 use crate::settings::Settings;
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::{Args, CommandFactory, Subcommand};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -69,6 +72,14 @@ pub(crate) enum Command {
     Cancel(wish::Cancel),
     /// Send a parked job on its way again
     Redrive(wish::Redrive),
+    /// Copy the embedded store and its output, also while a service runs
+    Backup(backup::Backup),
+    /// Put a backup back to where it was made
+    Restore(backup::Restore),
+    /// Print the configuration file of `serve`: every key with its default, commented out
+    Config(config::Config),
+    /// Print completions for a shell, or write man pages
+    Completions(completions::Completions),
     /// Make and change tenants: who submits jobs, and how much each may use
     Tenant(tenant::TenantCommand),
     /// Make, rotate and revoke API keys
@@ -110,6 +121,10 @@ impl Command {
             Command::Bill(command) => command.run(settings),
             Command::Cancel(command) => command.run(settings),
             Command::Redrive(command) => command.run(settings),
+            Command::Backup(command) => command.run(settings),
+            Command::Restore(command) => command.run(settings),
+            Command::Config(command) => command.run(crate::Cli::command()),
+            Command::Completions(command) => command.run(crate::Cli::command()),
             Command::Tenant(command) => command.run(settings),
             Command::Key(command) => command.run(settings),
             Command::Invoice(command) => command.run(settings),

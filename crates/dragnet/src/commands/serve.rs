@@ -7,10 +7,15 @@ use crate::settings::Settings;
 use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
+    /// A file that says any of these flags [default: $DRAGNET_CONFIG, else $XDG_CONFIG_HOME/dragnet/config.toml]
+    #[arg(long, value_name = "FILE")]
+    #[allow(dead_code, reason = "it is read before the command line is")]
+    config: Option<PathBuf>,
     /// Where the API listens; port 0 takes a free one. An address that other machines reach needs API keys
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
     listen: SocketAddr,

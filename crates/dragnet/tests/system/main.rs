@@ -4,11 +4,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod backup;
 mod cap;
 #[cfg(feature = "hadoop")]
 mod cluster;
 #[cfg(feature = "crash-points")]
 mod crash;
+mod dependencies;
+mod fairness;
 mod faults;
 #[cfg(feature = "hadoop")]
 mod hadoop;
@@ -21,6 +24,7 @@ mod money;
 #[cfg(feature = "hadoop")]
 mod objects;
 mod oracle;
+mod packaging;
 #[cfg(all(feature = "hadoop", feature = "kafka", feature = "postgres"))]
 mod pipeline;
 #[cfg(feature = "postgres")]

@@ -1,9 +1,14 @@
 //! Tenants, keys, quotas and the audit log, from outside.
 
 use crate::harness::{Answer, Sandbox, Service, agent, answer, spec, until};
+use dragnet_api::routes::{ROUTES, Route};
+use dragnet_tenant::keys::Scope;
 use rustix::process::Signal;
 use serde_json::{Value as Json, json};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::process::Output;
+use std::time::Duration;
 
 /// What a command of the operator says, which must succeed.
 fn operate(sandbox: &Sandbox, arguments: &[&str]) -> String {
@@ -453,4 +458,119 @@ fn a_command_speaks_to_its_own_service_alone() {
     assert!(list("acme").contains(&id) && !list("globex").contains(&id));
     let nobody = sandbox.run(&["list", "--tenant", "nobody"]);
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("no tenant `nobody`"), "{nobody:?}");
+}
+
+/// The route for a job; names that are none of a job's are nobody's.
+fn path_for(route: &Route, id: &str) -> String {
+    let names = route.names().filter(|name| *name != "id");
+    names.fold(route.path.replace("{id}", id), |path, name| path.replace(&format!("{{{name}}}"), "something"))
+}
+
+/// The router, the OpenAPI document and this test are made from one table, so a new route is in it.
+#[test]
+fn every_route_asks_for_a_key_its_scope_and_its_tenant() {
+    let sandbox = Sandbox::new();
+    for name in ["acme", "globex", "initech"] {
+        tenant(&sandbox, name, &[]);
+    }
+    let scopes = |which: &dyn Fn(Scope) -> bool| {
+        let names = Scope::ALL.into_iter().filter(|scope| which(*scope)).map(Scope::name);
+        names.collect::<Vec<_>>().join(",")
+    };
+    let own = key(&sandbox, "acme", &["--scopes", &scopes(&|_| true)]);
+    let other = key(&sandbox, "globex", &["--scopes", &scopes(&|_| true)]);
+    // One that never names the job, so that not even its own audit log has it.
+    let stranger = key(&sandbox, "initech", &["--scopes", &scopes(&|_| true)]);
+    let without = Scope::ALL.map(|scope| key(&sandbox, "acme", &["--scopes", &scopes(&|s| s != scope)]));
+    let revoked = key(&sandbox, "acme", &["--scopes", &scopes(&|_| true)]);
+    operate(&sandbox, &["key", "revoke", public(&revoked)]);
+    let expired = key(&sandbox, "acme", &["--scopes", &scopes(&|_| true), "--expires-days", "1"]);
+    sandbox.db().execute("update api_key set expires_ms = 1 where id = ?1", [public(&expired)]).unwrap();
+    let service = sandbox.serve();
+    let spec = small(&sandbox);
+    let id = submit(&service, &own, &spec);
+    assert_eq!(job_when(&service, &own, &id, has_ended)["status"], "completed");
+    let ask = |route: &Route, key: Option<&str>| {
+        let body = match route.about.as_ref().and_then(|about| about.takes) {
+            Some("JobSpec") => spec.to_string(),
+            Some("Confirmation") => json!({ "id": format!("{id}/something") }).to_string(),
+            Some(_) => "{}".into(),
+            None => String::new(),
+        };
+        let bearer = key.map(|key| format!("Bearer {key}"));
+        ask(&service, route.method.as_str(), &path_for(route, &id), bearer.as_deref(), &body)
+    };
+    let mut asked = 0;
+    for route in ROUTES {
+        let name = format!("{} {}", route.method, route.path);
+        let Some(scope) = route.scope else {
+            let answer = ask(route, None);
+            assert!(answer.status < 400 || answer.status == 404, "{name}: {}", answer.status);
+            assert!(!answer.body.contains(&id) && !answer.body.contains("acme"), "{name} tells of somebody");
+            continue;
+        };
+        asked += 1;
+        let place = Scope::ALL.iter().position(|known| known.name() == scope.name()).unwrap();
+        for (which, key, status) in [
+            ("no key", None, 401),
+            ("an expired key", Some(&expired), 401),
+            ("a revoked key", Some(&revoked), 401),
+            ("a key without the scope", Some(&without[place]), 403),
+        ] {
+            let answer = ask(route, key.map(String::as_str));
+            assert_eq!(answer.status, status, "{name} with {which}: {}", answer.body);
+            assert!(answer.header("www-authenticate").starts_with("Bearer "), "{name} with {which}");
+            assert!(!answer.body.contains(&id), "{name} with {which}: {}", answer.body);
+        }
+        let names_it = route.path.contains("{id}");
+        let foreign = ask(route, Some(if names_it { &other } else { &stranger }));
+        if names_it {
+            assert_eq!(foreign.status, 404, "{name} of another tenant: {}", foreign.body);
+        }
+        let tells = foreign.status < 400 && (foreign.body.contains(&id) || foreign.body.contains("acme"));
+        assert!(!tells, "{name} tells another tenant: {}", foreign.body);
+        let nobodys = path_for(route, "00000000-0000-7000-8000-000000000000");
+        if names_it {
+            // Nothing tells another tenant's job from one that never was.
+            let bearer = format!("Bearer {other}");
+            let never = self::ask(&service, route.method.as_str(), &nobodys, Some(&bearer), "");
+            let blank =
+                |text: &str| text.replace(&id, "").replace("00000000-0000-7000-8000-000000000000", "");
+            assert_eq!((never.status, blank(&never.body)), (foreign.status, blank(&foreign.body)), "{name}");
+        }
+        let answer = ask(route, Some(&own));
+        assert!(!matches!(answer.status, 401 | 403), "{name} with the right key: {}", answer.body);
+        if names_it {
+            assert!(answer.status < 400, "{name} with the right key: {} {}", answer.status, answer.body);
+        }
+        if route.method == "GET" {
+            let head = self::ask(&service, "HEAD", &path_for(route, &id), None, "");
+            assert_eq!(head.status, 401, "HEAD {}", route.path);
+        }
+    }
+    assert!(asked >= 10, "{asked} routes were asked");
+}
+
+/// An answer that goes on for long ends with its key.
+#[test]
+fn a_stream_of_events_ends_with_its_key() {
+    let sandbox = Sandbox::new();
+    tenant(&sandbox, "acme", &[]);
+    let (submits, follows) = (key(&sandbox, "acme", &[]), key(&sandbox, "acme", &["--scopes", "read"]));
+    // Nobody works, so the job never ends by itself.
+    let service = sandbox.serve_with(&["--roles", "api"], None);
+    let id = submit(&service, &submits, &small(&sandbox));
+    let mut stream = TcpStream::connect(service.url.strip_prefix("http://").unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let asked = format!(
+        "GET /v1/jobs/{id}/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {follows}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(asked.as_bytes()).unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "HTTP/1.1 200 OK");
+    assert!(lines.by_ref().any(|line| line.unwrap().starts_with("event: accept")), "it follows");
+    operate(&sandbox, &["key", "revoke", public(&follows)]);
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert!(!rest.iter().any(|line| line.starts_with("event: end")), "{rest:?}");
+    assert_eq!(get(&service, &format!("/v1/jobs/{id}/events"), &follows).status, 401);
 }
