@@ -123,6 +123,21 @@ pub struct Undecoded {
     pub reason: String,
 }
 
+/// How the reason ends of a record that had more hits than one may give.
+const LIMIT_OF_RECORD: &str = "hits, the limit for one record";
+
+impl Undecoded {
+    /// The reason of a record that had more hits than one may give.
+    pub(crate) fn more_hits_than(max: u64) -> String {
+        format!("the record has more than {max} {LIMIT_OF_RECORD}")
+    }
+
+    /// Whether the limit on hits of one record is why.
+    pub fn is_cut(&self) -> bool {
+        self.reason.ends_with(LIMIT_OF_RECORD)
+    }
+}
+
 /// What was covered of one object, or of a range of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {

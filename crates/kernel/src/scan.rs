@@ -515,9 +515,8 @@ impl Scan<'_> {
     pub(crate) fn note_cut(&mut self, about: &About<'_>) {
         if about.cut {
             let max = self.search.hits_per_record.unwrap_or_default();
-            let reason = format!("the record has more than {max} hits, the limit for one record");
             let layer = self.search.layers[0];
-            self.undecoded(about, layer, layer, reason);
+            self.undecoded(about, layer, layer, Undecoded::more_hits_than(max));
         }
     }
 

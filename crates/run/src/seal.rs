@@ -219,6 +219,9 @@ fn draw_up(output: &Output, plan: &Plan, chain: &Chain, gap: &Gap) -> Result<(Ma
     manifest.complete = report.complete;
     let skips = report.objects.iter().flat_map(|object| &object.skipped);
     manifest.cut_by = skips.filter(|skip| skip.class == Class::Cut).map(|skip| skip.reason).collect();
+    if report.objects.iter().flat_map(|object| &object.undecoded).any(Undecoded::is_cut) {
+        manifest.cut_by.insert(Reason::HitsCap);
+    }
     manifest.bytes_read = report.totals.read;
     manifest.records_read = report.totals.records;
     Ok((manifest, report))

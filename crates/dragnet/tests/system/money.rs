@@ -338,8 +338,11 @@ fn a_job_keeps_the_rates_that_it_was_launched_with() {
     assert!(operate(&sandbox, &["audit"]).status.success());
 }
 
+/// Bodies and their media types.
+type Received = Arc<Mutex<Vec<(String, Json)>>>;
+
 /// A receiver of events that refuses the first request, and keeps what it then gets.
-fn receiver() -> (String, Arc<Mutex<Vec<(String, Json)>>>) {
+fn receiver() -> (String, Received) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/events", listener.local_addr().unwrap());
     let got = Arc::new(Mutex::new(Vec::new()));
