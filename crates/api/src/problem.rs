@@ -19,6 +19,7 @@ pub struct Problem {
     detail: String,
     pointer: Option<String>,
     retry_after_s: Option<u32>,
+    challenge: Option<String>,
 }
 
 impl Problem {
@@ -29,7 +30,15 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Problem {
-        Problem { status, kind, title, detail: detail.into(), pointer: None, retry_after_s: None }
+        Problem {
+            status,
+            kind,
+            title,
+            detail: detail.into(),
+            pointer: None,
+            retry_after_s: None,
+            challenge: None,
+        }
     }
 
     /// Says where in the body it lies (RFC 6901).
@@ -42,6 +51,11 @@ impl Problem {
     #[must_use]
     pub fn retry_after(self, seconds: u32) -> Problem {
         Problem { retry_after_s: Some(seconds), ..self }
+    }
+
+    /// Says what to show for being let in (RFC 9110, 11.6.1).
+    pub(crate) fn challenge(self, challenge: String) -> Problem {
+        Problem { challenge: Some(challenge), ..self }
     }
 
     pub(crate) fn invalid(detail: impl Into<String>) -> Problem {
@@ -70,6 +84,9 @@ impl IntoResponse for Problem {
                 .into_response();
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(challenge) = self.challenge.and_then(|text| text.parse().ok()) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }

@@ -4,6 +4,7 @@
 //! connection makes no second job. Of several services of one store the next is asked when one does not answer.
 
 use anyhow::{Context, Result, anyhow, bail};
+use dragnet_tenant::Secret;
 use serde_json::Value as Json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +19,7 @@ pub(crate) struct Client {
     urls: Vec<String>,
     /// Which of them is asked.
     current: Arc<AtomicUsize>,
+    key: Option<Secret>,
     agent: ureq::Agent,
 }
 
@@ -37,8 +39,11 @@ struct Answer {
 }
 
 impl Client {
-    /// A client of the services at `urls`, which commas part.
-    pub(crate) fn new(urls: &str) -> Result<Client> {
+    /// A client of the services at `urls`, which commas part, that shows a key if it has one.
+    pub(crate) fn new(urls: &str, key: Option<Secret>) -> Result<Client> {
+        if let Some(e) = key.as_ref().and_then(|key| key.presented().err()) {
+            bail!("DRAGNET_API_KEY: {e}");
+        }
         let urls: Vec<String> =
             urls.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
         for url in &urls {
@@ -56,7 +61,15 @@ impl Client {
             .timeout_global(Some(Duration::from_secs(60)))
             .max_idle_connections_per_host(1)
             .build();
-        Ok(Client { urls, current: Arc::default(), agent: config.into() })
+        Ok(Client { urls, current: Arc::default(), key, agent: config.into() })
+    }
+
+    /// A request that shows the key.
+    fn keyed<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.key {
+            Some(key) => request.header("Authorization", format!("Bearer {}", key.expose())),
+            None => request,
+        }
     }
 
     /// Whether the services are on this machine, so that they see the same files.
@@ -72,7 +85,7 @@ impl Client {
         let key = format!("\"{}\"", uuid::Uuid::new_v4());
         let body = spec.to_string();
         let answer = self.repeat(|url| {
-            let request = self.agent.post(format!("{url}/v1/jobs"));
+            let request = self.keyed(self.agent.post(format!("{url}/v1/jobs")));
             request.header("Content-Type", "application/json").header("Idempotency-Key", &key).send(&body)
         })?;
         json_of(answer)
@@ -87,7 +100,11 @@ impl Client {
     }
 
     pub(crate) fn wish(&self, id: &str, verb: &str) -> Result<Json> {
-        json_of(self.repeat(|url| self.agent.post(format!("{url}/v1/jobs/{id}:{verb}")).send_empty())?)
+        json_of(
+            self.repeat(|url| {
+                self.keyed(self.agent.post(format!("{url}/v1/jobs/{id}:{verb}"))).send_empty()
+            })?,
+        )
     }
 
     pub(crate) fn hits(&self, path: &str) -> Result<HitPage> {
@@ -101,7 +118,7 @@ impl Client {
     }
 
     fn answer(&self, path: &str) -> Result<Answer> {
-        self.repeat(|url| self.agent.get(format!("{url}{path}")).call())
+        self.repeat(|url| self.keyed(self.agent.get(format!("{url}{path}"))).call())
     }
 
     /// Every request of ours may be repeated: reads, wishes, and submissions by their key.

@@ -8,6 +8,7 @@ mod exit;
 mod follow;
 #[cfg(feature = "hadoop")]
 mod hadoop;
+mod listen;
 mod messages;
 mod output;
 #[cfg(feature = "parquet")]

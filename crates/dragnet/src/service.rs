@@ -3,15 +3,18 @@
 //! `serve` runs all of it for good. Other commands run it embedded: the API alone where they only read, and
 //! the controllers for one job where they are to finish it.
 
+use crate::client::Client;
+use crate::listen::{self, ListenArgs};
 use crate::messages::MessageArgs;
-use anyhow::{Context, Result};
-use dragnet_api::{Api, router};
+use anyhow::{Context, Result, bail};
+use dragnet_api::{Api, Door, Entry, router};
 use dragnet_engine::{Engine, LOCAL_TOPIC, Local, LocalPolicy, MapperCommand};
 use dragnet_job::controllers::{Billing, Engines, Launch, Monitoring, Shutdown};
 use dragnet_job::rates::Rates;
 use dragnet_job::{MACHINES, topic};
 use dragnet_pattern::{Controller, Policy, Store, Tables, Worker, sqlite};
 use dragnet_run::{Output, uri};
+use dragnet_tenant::Secret;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -79,10 +82,21 @@ const MODULES: &[Tables] = &[dragnet_job::TABLES, dragnet_tenant::TABLES];
 /// The role that publishes messages to Kafka.
 pub(crate) const RELAY: &str = "relay";
 
+/// Where the API is served, and to whom.
+#[derive(Debug)]
+pub(crate) struct Listen {
+    pub(crate) at: SocketAddr,
+    pub(crate) limits: ListenArgs,
+    /// The one tenant that this process itself speaks for, by a key of its own; clients of a service have theirs.
+    pub(crate) only: Option<String>,
+}
+
 /// A running service.
 pub(crate) struct Service {
     /// `http://ADDRESS`; empty where the process serves no API.
     pub(crate) url: String,
+    /// The key of this process, where it speaks to itself.
+    key: Option<Secret>,
     store: Arc<dyn Store>,
     state: PathBuf,
     args: ServiceArgs,
@@ -95,11 +109,7 @@ pub(crate) struct Service {
 
 impl Service {
     /// Opens the store and serves the API at `listen`, if anywhere; works on nothing yet.
-    pub(crate) fn start(
-        args: &ServiceArgs,
-        default_state: &Path,
-        listen: Option<SocketAddr>,
-    ) -> Result<Service> {
+    pub(crate) fn start(args: &ServiceArgs, default_state: &Path, listen: Option<Listen>) -> Result<Service> {
         let state = args.state.clone().unwrap_or_else(|| default_state.to_owned());
         make_private(&state)?;
         let state =
@@ -114,15 +124,37 @@ impl Service {
         Output::at(&output)?.probe().with_context(|| format!("use `{output}` for output"))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(false);
-        let (mut url, mut http) = (String::new(), None);
+        let (mut url, mut http, mut key) = (String::new(), None, None);
         if let Some(listen) = listen {
-            let bound = runtime.block_on(TcpListener::bind(listen));
-            let listener = bound.with_context(|| format!("listen on {listen}"))?;
+            let entry;
+            (entry, key) = runtime.block_on(entry_for(&listen, &*store))?;
+            let (door, trail) = Door::new(entry, store.clone());
+            let bound = runtime.block_on(TcpListener::bind(listen.at));
+            let listener = bound.with_context(|| format!("listen on {}", listen.at))?;
             url = format!("http://{}", listener.local_addr()?);
-            http =
-                Some(runtime.spawn(serve(listener, router(Api { store: store.clone(), output }), stopped)));
+            let (door, client_time) = (Arc::new(door), listen.limits.client_time());
+            let app = router(Api { store: store.clone(), output, door, client_time });
+            http = Some(runtime.spawn(async move {
+                tokio::join!(listen::serve(listener, app, listen.limits, stopped), trail);
+            }));
         }
-        Ok(Service { url, store, state, args: args.clone(), rates, stop, http, work: Vec::new(), runtime })
+        Ok(Service {
+            url,
+            key,
+            store,
+            state,
+            args: args.clone(),
+            rates,
+            stop,
+            http,
+            work: Vec::new(),
+            runtime,
+        })
+    }
+
+    /// A client of this service's own API.
+    pub(crate) fn client(&self) -> Result<Client> {
+        Client::new(&self.url, self.key.clone())
     }
 
     /// Starts the controllers whose names `takes` takes, for one job or for all.
@@ -252,13 +284,31 @@ impl Service {
     }
 }
 
-async fn serve(listener: TcpListener, app: axum::Router, mut stopped: watch::Receiver<bool>) {
-    let until = async move {
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    };
-    if let Err(e) = axum::serve(listener, app).with_graceful_shutdown(until).await {
-        tracing::error!(error = %e, "the API ended");
+/// Who is let in, and the key of this process where it speaks to itself alone.
+async fn entry_for(listen: &Listen, store: &dyn Store) -> Result<(Entry, Option<Secret>)> {
+    if let Some(tenant) = &listen.only {
+        if dragnet_tenant::find(store, tenant).await?.is_none() {
+            bail!("there is no tenant `{tenant}`: `dragnet tenant list` shows them");
+        }
+        let (secret, key) = Secret::random().context("make a key for this process")?;
+        return Ok((Entry::One { key, tenant: tenant.clone() }, Some(secret)));
     }
+    let has_tenants = dragnet_tenant::any(store).await?;
+    if listen.at.ip().is_loopback() {
+        if !has_tenants {
+            eprintln!("no tenant is defined: whoever is on this machine needs no key (`dragnet tenant add`)");
+        }
+        return Ok((Entry::Local, None));
+    }
+    if !dragnet_tenant::keys::any(store).await? {
+        let first = if has_tenants { "" } else { "`dragnet tenant add NAME`, then " };
+        bail!(
+            "`--listen {}` is open to other machines, and there is no API key: make one ({first}`dragnet key add \
+             NAME`), or listen on 127.0.0.1",
+            listen.at
+        );
+    }
+    Ok((Entry::Keys, None))
 }
 
 async fn stop_signal() -> Result<()> {
@@ -279,10 +329,15 @@ fn read_rates(file: Option<&Path>) -> Result<Rates> {
 }
 
 fn open_store(args: &ServiceArgs, state: &Path) -> Result<Arc<dyn Store>> {
-    let file = match args.store.as_deref() {
+    store_at(args.store.as_deref(), state, args.messages.has_notices())
+}
+
+/// The Status DB that `--store` names, else the one in the state folder.
+pub(crate) fn store_at(url: Option<&str>, state: &Path, has_notices: bool) -> Result<Arc<dyn Store>> {
+    let file = match url {
         None => state.join("dragnet.db"),
         Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-            return open_postgres(url, args.messages.has_notices());
+            return open_postgres(url, has_notices);
         }
         Some(url) => PathBuf::from(url.strip_prefix("sqlite:").unwrap_or(url)),
     };

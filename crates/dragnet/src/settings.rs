@@ -1,5 +1,6 @@
 //! The environment: the one place that reads it.
 
+use dragnet_tenant::Secret;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -10,6 +11,8 @@ pub(crate) struct Settings {
     pub(crate) state: PathBuf,
     /// `DRAGNET_SERVER`: the service that client commands talk to.
     pub(crate) server: Option<String>,
+    /// `DRAGNET_API_KEY`: the key that client commands show. An argument would stand in the list of processes.
+    pub(crate) api_key: Option<Secret>,
     /// `DRAGNET_LOG`: what is logged, in tracing's filter syntax.
     log: Option<String>,
     /// `DRAGNET_CRASH`: a crash point, for tests; nothing in a build without them.
@@ -28,6 +31,7 @@ impl Settings {
         Settings {
             state: var("DRAGNET_STATE").map_or_else(|| state_home.join("dragnet"), PathBuf::from),
             server: var("DRAGNET_SERVER"),
+            api_key: var("DRAGNET_API_KEY").map(Secret::new),
             log: var("DRAGNET_LOG"),
             crash: var("DRAGNET_CRASH").unwrap_or_default(),
             cargo_home: var("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from),

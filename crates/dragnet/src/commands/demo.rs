@@ -3,7 +3,6 @@
 use super::embed;
 use super::pack::{Archive, files_below};
 use super::search::finish_here;
-use crate::client::Client;
 use crate::follow::{Show, follow};
 use crate::service::{ServiceArgs, make_private};
 use crate::settings::Settings;
@@ -34,9 +33,9 @@ impl Demo {
         let folder = state.join("demo");
         make_private(&state)?;
         pack_documents(settings, &folder)?;
-        let mut service = embed(&self.service, settings)?;
+        let mut service = embed(&self.service, settings, dragnet_tenant::DEFAULT)?;
         eprintln!("service   embedded at {}, state in `{}`", service.url, state.display());
-        let client = Client::new(&service.url)?;
+        let client = service.client()?;
         let spec = json!({
             "patterns": [{ "name": "rfc", "regex": PATTERN }],
             "dataset": [dragnet_run::uri::of_path(&folder.canonicalize()?)],

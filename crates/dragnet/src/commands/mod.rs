@@ -1,10 +1,13 @@
 //! The commands, a file each. The doc comment of each is its help.
 
 mod args;
+mod at_store;
+mod audit_log;
 mod bill;
 mod coverage;
 mod demo;
 mod hits;
+mod key;
 mod list;
 mod pack;
 mod replay;
@@ -13,11 +16,13 @@ mod search;
 mod serve;
 mod status;
 mod submit;
+mod tenant;
 mod watch;
 mod wish;
 
 use crate::client::Client;
-use crate::service::{Service, ServiceArgs};
+use crate::listen::ListenArgs;
+use crate::service::{Listen, Service, ServiceArgs};
 use crate::settings::Settings;
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -57,6 +62,12 @@ pub(crate) enum Command {
     Cancel(wish::Cancel),
     /// Send a parked job on its way again
     Redrive(wish::Redrive),
+    /// Make and change tenants: who submits jobs, and how much each may use
+    Tenant(tenant::TenantCommand),
+    /// Make, rotate and revoke API keys
+    Key(key::KeyCommand),
+    /// Show who did what
+    AuditLog(audit_log::AuditLog),
     /// Scan shards: what a map task runs (shards as lines on stdin, counters on stderr)
     Map(dragnet_mapper::Map),
 }
@@ -83,6 +94,9 @@ impl Command {
             Command::Bill(command) => command.run(settings),
             Command::Cancel(command) => command.run(settings),
             Command::Redrive(command) => command.run(settings),
+            Command::Tenant(command) => command.run(settings),
+            Command::Key(command) => command.run(settings),
+            Command::AuditLog(command) => command.run(settings),
             Command::Map(command) => command.run(),
         }
     }
@@ -99,6 +113,9 @@ pub(crate) struct Target {
     /// $XDG_STATE_HOME/dragnet]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// For whom the state folder is read; of a service the key says it [default: default]
+    #[arg(long, value_name = "NAME", conflicts_with = "server")]
+    tenant: Option<String>,
 }
 
 /// A client, and the service that it talks to where that is in this process.
@@ -112,17 +129,21 @@ impl Target {
         // A state folder that is named means that folder, whatever the environment says.
         let server = self.server.clone().or_else(|| settings.server.clone().filter(|_| self.state.is_none()));
         if let Some(url) = server {
-            return Ok(Reached { client: Client::new(&url)?, embedded: None });
+            let client = Client::new(&url, settings.api_key.clone())?;
+            return Ok(Reached { client, embedded: None });
         }
         let args = ServiceArgs::of_state(self.state.clone());
-        let service = embed(&args, settings)?;
-        Ok(Reached { client: Client::new(&service.url)?, embedded: Some(service) })
+        let tenant = self.tenant.as_deref().unwrap_or(dragnet_tenant::DEFAULT);
+        let service = embed(&args, settings, tenant)?;
+        Ok(Reached { client: service.client()?, embedded: Some(service) })
     }
 }
 
-/// The service in this process, on a port of its own, not yet working.
-pub(crate) fn embed(args: &ServiceArgs, settings: &Settings) -> Result<Service> {
-    let service = Service::start(args, &settings.state, Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
+/// The service in this process, on a port of its own and for this process alone, not yet working.
+pub(crate) fn embed(args: &ServiceArgs, settings: &Settings, tenant: &str) -> Result<Service> {
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listen = Listen { at, limits: ListenArgs::EMBEDDED, only: Some(tenant.to_owned()) };
+    let service = Service::start(args, &settings.state, Some(listen))?;
     service.register()?;
     Ok(service)
 }

@@ -36,10 +36,12 @@ impl SearchCommand {
             self.server.clone().or_else(|| settings.server.clone().filter(|_| self.service.state.is_none()));
         let mut embedded = match &server {
             Some(_) => None,
-            None => Some(embed(&self.service, settings)?),
+            None => Some(embed(&self.service, settings, dragnet_tenant::DEFAULT)?),
         };
-        let url = server.or_else(|| embedded.as_ref().map(|service| service.url.clone())).unwrap_or_default();
-        let client = Client::new(&url)?;
+        let client = match &embedded {
+            Some(service) => service.client()?,
+            None => Client::new(&server.unwrap_or_default(), settings.api_key.clone())?,
+        };
         let job = client.submit(&self.job.spec(&client)?)?;
         let id = job["id"].as_str().unwrap_or_default().to_owned();
         if let Some(service) = &mut embedded {

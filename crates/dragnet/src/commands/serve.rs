@@ -1,7 +1,8 @@
 //! `dragnet serve`
 
 use crate::exit;
-use crate::service::{RELAY, Service, ServiceArgs};
+use crate::listen::ListenArgs;
+use crate::service::{Listen, RELAY, Service, ServiceArgs};
 use crate::settings::Settings;
 use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
@@ -10,12 +11,14 @@ use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
-    /// Where the API listens; port 0 takes a free one
+    /// Where the API listens; port 0 takes a free one. An address that other machines reach needs API keys
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
     /// What this process does; others of the same store do the rest
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = ROLES, value_parser = PossibleValuesParser::new(ROLES), hide_possible_values = true)]
     roles: Vec<String>,
+    #[command(flatten)]
+    limits: ListenArgs,
     #[command(flatten)]
     service: ServiceArgs,
 }
@@ -25,21 +28,16 @@ const ROLES: [&str; 7] = [API, "launch", "monitor", "billing", "shutdown", "loca
 const API: &str = "api";
 
 impl Serve {
-    pub(crate) fn run(self, settings: &Settings) -> Result<ExitCode> {
+    pub(crate) fn run(mut self, settings: &Settings) -> Result<ExitCode> {
         let has = |role: &str| self.roles.iter().any(|own| own == role);
-        if has(API) && !self.listen.ip().is_loopback() {
-            bail!(
-                "`--listen {}`: this version has no API keys, so it serves this machine alone: use 127.0.0.1",
-                self.listen
-            );
-        }
         let messages = &self.service.messages;
         messages.check(&ROLES)?;
         if self.roles == [RELAY] && !messages.has_kafka() {
             bail!("`--roles relay` needs `--kafka HOST:PORT`");
         }
         let works = messages.has_beyond() || self.roles.iter().any(|role| role != API);
-        let listen = has(API).then_some(self.listen);
+        self.limits.make_room()?;
+        let listen = has(API).then_some(Listen { at: self.listen, limits: self.limits, only: None });
         let mut service = Service::start(&self.service, &settings.state, listen)?;
         service.register()?;
         if works {

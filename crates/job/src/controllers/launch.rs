@@ -3,7 +3,7 @@
 //! The run's id is the job's, so it is reserved by acceptance itself; the plan is put if absent, so a second
 //! attempt runs the first one's plan.
 
-use super::{Engines, Job, LAUNCH, blocking, engine_failed, failed};
+use super::{Engines, Job, LAUNCH, blocking, engine_failed, failed, quota};
 use crate::rates::Rates;
 use crate::spec::{JobSpec, SHARD_BYTES};
 use crate::{dataset, stage, topic};
@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use dragnet_kernel::coverage::{Reason, Skip};
 use dragnet_pattern::{Advance, Claim, Controller, Failure, Next, Status, Store, crash};
 use dragnet_run::{Output, Plan};
+use dragnet_tenant::Tenant;
 use serde_json::json;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ impl Controller for Launch {
         topic::LAUNCH
     }
 
-    async fn step(&self, _store: &dyn Store, claim: &Claim) -> Result<Advance, Failure> {
+    async fn step(&self, store: &dyn Store, claim: &Claim) -> Result<Advance, Failure> {
         if claim.work.stage != stage::LAUNCH {
             // A wish that came while the run was launched is Monitoring's to see.
             return Ok(Advance::to(Next::Done));
@@ -42,8 +43,12 @@ impl Controller for Launch {
         }
         let job = Job::of(claim)?;
         let engine = job.engine(&self.engines)?;
+        let tenant = quota::tenant(store, claim).await?;
+        if let Some(wait) = quota::wait_to_run(store, claim, &tenant).await? {
+            return Ok(wait);
+        }
         let (spec, rates, output) = (job.spec.clone(), self.rates.clone(), job.output.clone());
-        let plan = match blocking(move || plan_of(&spec, &rates, &output)).await? {
+        let plan = match blocking(move || plan_of(&spec, &rates, &output, &tenant)).await? {
             Ok(plan) => plan,
             Err(NoPlan::Problem(problem)) => {
                 let mut advance = end(Status::Failed).event("launch.failed", problem.clone());
@@ -92,7 +97,7 @@ fn problem(kind: &str, title: &str, detail: String) -> NoPlan {
 }
 
 /// The job's plan: the one that lies there, or a new one.
-fn plan_of(spec: &JobSpec, rates: &Rates, output: &Output) -> Result<Plan, NoPlan> {
+fn plan_of(spec: &JobSpec, rates: &Rates, output: &Output, tenant: &Tenant) -> Result<Plan, NoPlan> {
     let failed = |e: dragnet_run::Error| NoPlan::Failed(failed(e));
     if let Some(plan) = output.read_json::<Plan>("plan.json").map_err(failed)? {
         return Ok(plan);
@@ -120,6 +125,9 @@ fn plan_of(spec: &JobSpec, rates: &Rates, output: &Output) -> Result<Plan, NoPla
     };
     let ends = limited(&mut plan, spec.limits.input_bytes, by_cost);
     plan.shards = Plan::cut(&plan.objects, &ends, spec.shard_bytes.unwrap_or(SHARD_BYTES));
+    if let Some(detail) = quota::too_large(plan.bytes(), tenant) {
+        return Err(problem("quota-bytes", "The job reads more than its tenant may", detail));
+    }
     // What can't be read has no bytes to read, and needs no shard.
     crash::point(LAUNCH, "before_plan");
     output.put_json("plan.json", &plan).map_err(failed)?;

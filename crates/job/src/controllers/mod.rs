@@ -3,6 +3,7 @@
 mod billing;
 mod launch;
 mod monitoring;
+mod quota;
 mod shutdown;
 
 pub use billing::Billing;

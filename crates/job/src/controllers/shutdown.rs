@@ -3,7 +3,7 @@
 //! A mapper that was stopped, or cut off from everybody, may still write after that. So it comes a second
 //! time, after the longest life of a task, and cleans again. Both are harmless to repeat.
 
-use super::{Engines, Job, MONITORING, SHUTDOWN, blocking, engine_failed, failed};
+use super::{Engines, Job, MONITORING, SHUTDOWN, blocking, engine_failed, failed, quota};
 use crate::{stage, topic};
 use async_trait::async_trait;
 use dragnet_pattern::{Advance, Claim, Controller, Failure, Next, Store, crash};
@@ -29,7 +29,7 @@ impl Controller for Shutdown {
         topic::SHUTDOWN
     }
 
-    async fn step(&self, _store: &dyn Store, claim: &Claim) -> Result<Advance, Failure> {
+    async fn step(&self, store: &dyn Store, claim: &Claim) -> Result<Advance, Failure> {
         if claim.work.stage != stage::FINISH {
             return Ok(Advance::to(Next::Idle));
         }
@@ -39,6 +39,7 @@ impl Controller for Shutdown {
         crash::point(SHUTDOWN, "before_release");
         job.engine(&self.engines)?.release(&last).await.map_err(engine_failed)?;
         crash::point(SHUTDOWN, "after_release");
+        quota::ends_to_run(store, claim).await?;
         let life_ms = i64::try_from(self.task_life.as_millis()).unwrap_or(i64::MAX / 4);
         let again_ms =
             claim.row.memo.get("swept_ms").and_then(serde_json::Value::as_i64).map(|swept| swept + life_ms);

@@ -1,0 +1,45 @@
+//! The store that an operator's command works on, beside a service or without one.
+
+use crate::service::{make_private, store_at};
+use crate::settings::Settings;
+use anyhow::Result;
+use dragnet_pattern::Store;
+use dragnet_tenant::audit::Act;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Which store.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct AtStore {
+    /// The state folder of the service [default: $DRAGNET_STATE, else $XDG_STATE_HOME/dragnet]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// The Status DB: `sqlite:FILE` or `postgres://USER@HOST/DB` [default: dragnet.db in the state folder]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+}
+
+/// An open store, and who works on it.
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) act: Act,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl AtStore {
+    pub(crate) fn open(&self, settings: &Settings) -> Result<Opened> {
+        let state = self.state.as_ref().unwrap_or(&settings.state);
+        make_private(state)?;
+        let store = store_at(self.store.as_deref(), state, false)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Whoever may open the store may do everything: the log says which of the machine's users it was.
+        let actor = format!("uid:{}", rustix::process::getuid().as_raw());
+        Ok(Opened { store, act: Act { actor, address: "local".into() }, runtime })
+    }
+}
+
+impl Opened {
+    pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+}
