@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 /// The topic on which rounds are announced.
 pub const TOPIC: &str = "run.local";
@@ -238,11 +239,12 @@ impl Driver {
                 slot = self.pool.slots.clone().acquire_owned(), if !tasks.is_empty() => {
                     let (Ok(slot), Some(task)) = (slot, tasks.pop_front()) else { break };
                     let (pool, output, progress) = (self.pool.clone(), round.output.clone(), progress.clone());
-                    running.spawn(async move {
+                    let attempts = async move {
                         let result = run_task(&pool, &output, &task, &progress).await;
                         drop(slot);
                         result
-                    });
+                    };
+                    running.spawn(attempts.in_current_span());
                 }
                 () = self.pool.stopped.notified() => {}
                 () = tokio::time::sleep(REPORT) => {}
