@@ -7,6 +7,7 @@ use crate::sql::{
 use crate::store::Value;
 use crate::{Error, Machine};
 use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter, types::ValueRef};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,38 @@ pub fn open(file: &Path, machines: &'static [Machine], modules: &[Tables]) -> Re
     let connect = connecting(OpenFlags::SQLITE_OPEN_READ_WRITE);
     SqlStore::new(connect, readers, Signals::default(), machines, (BATCHES, None))
         .map_err(|e| opening(e.to_string()))
+}
+
+/// Copies the store in `file`, as it is at one moment, into the empty file `to`, while others go on with it.
+///
+/// # Errors
+/// [`Error::Open`] when one of them can't be read or written.
+pub fn snapshot(file: &Path, to: &Path) -> Result<(), Error> {
+    let copy = || -> rusqlite::Result<()> {
+        let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(BUSY)?;
+        connection.execute("vacuum into ?1", [to.to_string_lossy()]).map(drop)
+    };
+    let opening =
+        |e: String| Error::Open(format!("copy the store `{}` to `{}`: {e}", file.display(), to.display()));
+    copy().map_err(|e| opening(e.to_string()))?;
+    let synced = std::fs::File::open(to).and_then(|copy| copy.sync_all());
+    synced.map_err(|e| opening(e.to_string()))
+}
+
+/// The works in the store in `file` that have not ended, by id, with their stages.
+///
+/// # Errors
+/// [`Error::Open`] when it can't be read.
+pub fn unended(file: &Path) -> Result<BTreeMap<String, String>, Error> {
+    let read = || -> rusqlite::Result<BTreeMap<String, String>> {
+        let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(BUSY)?;
+        let mut statement = connection.prepare("select id, stage from work where ended_ms is null")?;
+        let works = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        works.collect()
+    };
+    read().map_err(|e| Error::Open(format!("read the store `{}`: {e}", file.display())))
 }
 
 fn connect(file: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
