@@ -4,19 +4,25 @@
 
 mod client;
 mod commands;
+mod config;
+mod disk;
 mod exit;
 mod follow;
 #[cfg(feature = "hadoop")]
 mod hadoop;
+mod health;
 mod listen;
 mod messages;
+mod metrics;
+mod operations;
 mod output;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod retention;
 mod service;
 mod settings;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use commands::Command;
 use settings::Settings;
 use std::process::ExitCode;
@@ -31,16 +37,23 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
     let settings = Settings::read();
-    settings.start_log(cli.command.is_service());
+    let argv = std::env::args_os().collect();
+    let arguments = match config::arguments(Cli::command(), argv, &settings.config) {
+        Ok(arguments) => arguments,
+        Err(e) => return failed(&e),
+    };
+    let cli = Cli::parse_from(arguments);
+    settings.start_log(cli.command.log_format());
     dragnet_pattern::crash::arm(&settings.crash);
     match cli.command.run(&settings) {
         Ok(code) => code,
         Err(e) if exit::is_closed_pipe(&e) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("dragnet: {e:#}");
-            exit::ERROR.into()
-        }
+        Err(e) => failed(&e),
     }
+}
+
+fn failed(e: &anyhow::Error) -> ExitCode {
+    eprintln!("dragnet: {e:#}");
+    exit::ERROR.into()
 }

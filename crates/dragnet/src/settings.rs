@@ -4,6 +4,15 @@ use dragnet_tenant::Secret;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+/// How a service logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// A line for people
+    Text,
+    /// An object a line, for programs
+    Json,
+}
+
 /// What the environment says.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -13,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) server: Option<String>,
     /// `DRAGNET_API_KEY`: the key that client commands show. An argument would stand in the list of processes.
     pub(crate) api_key: Option<Secret>,
+    /// `DRAGNET_CONFIG`, else `$XDG_CONFIG_HOME/dragnet/config.toml`, else `~/.config/dragnet/config.toml`.
+    pub(crate) config: ConfigFile,
     /// `DRAGNET_LOG`: what is logged, in tracing's filter syntax.
     log: Option<String>,
     /// `DRAGNET_CRASH`: a crash point, for tests; nothing in a build without them.
@@ -21,6 +32,15 @@ pub(crate) struct Settings {
     pub(crate) cargo_home: PathBuf,
     /// `RUSTUP_HOME`, else `~/.rustup`: the same.
     pub(crate) rustup_home: PathBuf,
+}
+
+/// Where `serve` is configured.
+#[derive(Debug, Clone)]
+pub(crate) enum ConfigFile {
+    /// It has to be there.
+    Named(PathBuf),
+    /// It may be there.
+    Usual(PathBuf),
 }
 
 impl Settings {
@@ -32,6 +52,13 @@ impl Settings {
             state: var("DRAGNET_STATE").map_or_else(|| state_home.join("dragnet"), PathBuf::from),
             server: var("DRAGNET_SERVER"),
             api_key: var("DRAGNET_API_KEY").map(Secret::new),
+            config: match var("DRAGNET_CONFIG") {
+                Some(file) => ConfigFile::Named(file.into()),
+                None => {
+                    let folder = var("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from);
+                    ConfigFile::Usual(folder.join("dragnet/config.toml"))
+                }
+            },
             log: var("DRAGNET_LOG"),
             crash: var("DRAGNET_CRASH").unwrap_or_default(),
             cargo_home: var("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from),
@@ -39,15 +66,21 @@ impl Settings {
         }
     }
 
-    /// Logs go to stderr: a service's from `info` on, a command's only what is wrong.
-    pub(crate) fn start_log(&self, service: bool) {
-        let default = if service { "info" } else { "error" };
+    /// Logs go to stderr: a service's, which has a format, from `info` on; a command's only what is wrong.
+    pub(crate) fn start_log(&self, service: Option<LogFormat>) {
+        let default = if service.is_some() { "info" } else { "error" };
         let filter = tracing_subscriber::EnvFilter::new(self.log.as_deref().unwrap_or(default));
-        tracing_subscriber::fmt()
+        let log = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
             .with_target(false)
-            .with_ansi(std::io::stderr().is_terminal())
-            .init();
+            .with_ansi(std::io::stderr().is_terminal());
+        match service {
+            // The step that a line belongs to is its `span`: with work, tenant, controller and attempt.
+            Some(LogFormat::Json) => {
+                log.json().flatten_event(true).with_current_span(true).with_span_list(false).init();
+            }
+            Some(LogFormat::Text) | None => log.init(),
+        }
     }
 }

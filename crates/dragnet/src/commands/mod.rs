@@ -3,12 +3,17 @@
 mod args;
 mod at_store;
 mod audit_log;
+mod backup;
 mod bill;
+mod check;
+mod completions;
+mod config;
 mod coverage;
 mod demo;
 mod hits;
 mod key;
 mod list;
+mod man;
 mod pack;
 mod replay;
 mod scan;
@@ -22,8 +27,9 @@ mod wish;
 
 use crate::client::Client;
 use crate::listen::ListenArgs;
+use crate::operations::OperationArgs;
 use crate::service::{Listen, Service, ServiceArgs};
-use crate::settings::Settings;
+use crate::settings::{LogFormat, Settings};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -43,7 +49,7 @@ pub(crate) enum Command {
     /// Write files and folders as WARC, a gzip member for each record
     Pack(pack::Pack),
     /// Run the service: HTTP API, controllers and mappers
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Post a job to a service and print its id
     Submit(submit::Submit),
     /// Show where a job stands
@@ -68,13 +74,27 @@ pub(crate) enum Command {
     Key(key::KeyCommand),
     /// Show who did what
     AuditLog(audit_log::AuditLog),
+    /// Copy the embedded store and the output, while the service goes on
+    Backup(backup::Backup),
+    /// Put a backup back
+    Restore(backup::Restore),
+    /// Print the configuration file of `serve` with all defaults
+    Config(config::Config),
+    /// Print a script by which a shell completes this command line
+    Completions(completions::Completions),
+    /// Write a manual page for each command
+    Man(man::Man),
     /// Scan shards: what a map task runs (shards as lines on stdin, counters on stderr)
     Map(dragnet_mapper::Map),
 }
 
 impl Command {
-    pub(crate) fn is_service(&self) -> bool {
-        matches!(self, Command::Serve(_))
+    /// How a service logs; nothing for what is none.
+    pub(crate) fn log_format(&self) -> Option<LogFormat> {
+        match self {
+            Command::Serve(serve) => Some(serve.log_format()),
+            _ => None,
+        }
     }
 
     pub(crate) fn run(self, settings: &Settings) -> Result<ExitCode> {
@@ -97,6 +117,11 @@ impl Command {
             Command::Tenant(command) => command.run(settings),
             Command::Key(command) => command.run(settings),
             Command::AuditLog(command) => command.run(settings),
+            Command::Backup(command) => command.run(settings),
+            Command::Restore(command) => command.run(settings),
+            Command::Config(command) => command.run(),
+            Command::Completions(command) => command.run(),
+            Command::Man(command) => command.run(),
             Command::Map(command) => command.run(),
         }
     }
@@ -143,7 +168,7 @@ impl Target {
 pub(crate) fn embed(args: &ServiceArgs, settings: &Settings, tenant: &str) -> Result<Service> {
     let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listen = Listen { at, limits: ListenArgs::EMBEDDED, only: Some(tenant.to_owned()) };
-    let service = Service::start(args, &settings.state, Some(listen))?;
+    let service = Service::start(args, &settings.state, Some(listen), OperationArgs::default())?;
     service.register()?;
     Ok(service)
 }

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod backup;
 mod cap;
 #[cfg(feature = "hadoop")]
 mod cluster;
@@ -12,12 +13,15 @@ mod crash;
 mod faults;
 #[cfg(feature = "hadoop")]
 mod hadoop;
+mod handbook;
 mod harness;
 mod http;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod kafka;
+mod licences;
 #[cfg(feature = "hadoop")]
 mod objects;
+mod operation;
 mod oracle;
 #[cfg(all(feature = "hadoop", feature = "kafka", feature = "postgres"))]
 mod pipeline;
