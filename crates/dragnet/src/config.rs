@@ -199,7 +199,7 @@ mod tests {
             ("maper = 3", &[], Err("there is no key `maper`: is it `mapper`?")),
             ("disk_low = 3", &[], Err("there is no key `disk_low`: is it `disk-low-mib`?")),
             ("zzz = 3", &[], Err("there is no key `zzz`: `dragnet config` prints all of them")),
-            ("config = 'x'", &[], Err("there is no key `config`: is it `connections`?")),
+            ("config = 'x'", &[], Err("there is no key `config`: is it `confirm-s`?")),
             ("mappers = [1, 2]", &[], Err("`mappers` takes one value, not a list")),
             ("[mappers]\nn = 1", &[], Err("`mappers` is no section: all keys stand at the top of the file")),
         ] {

@@ -143,14 +143,16 @@ async fn remove_output(store: &dyn Store, job: Expired) -> anyhow::Result<()> {
     let Some((work, _)) = store.work(&job.tenant, &job.work).await? else { return Ok(()) };
     let spec: JobSpec = serde_json::from_value(work.spec).context("read the job's spec")?;
     let Some(root) = spec.output else { return Ok(()) };
-    let removed = tokio::task::spawn_blocking(move || -> Result<usize, dragnet_run::Error> {
+    let removed = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
         let output = Output::at(&root)?.of_job(&job.tenant, &job.work);
-        let removed = output.clean(|_| false)?;
-        // On this machine an empty folder would be left.
-        if let Ok(folder) = uri::to_path(&output.uri()) {
-            let _ = std::fs::remove_dir(folder);
+        // On this machine folders go with their files.
+        let Ok(folder) = uri::to_path(&output.uri()) else { return Ok(output.clean(|_| false).map(drop)?) };
+        match std::fs::remove_dir_all(&folder) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).with_context(|| format!("remove `{}`", folder.display()))
+            }
+            _ => Ok(()),
         }
-        Ok(removed)
     });
     removed.await??;
     Ok(())
