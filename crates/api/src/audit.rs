@@ -13,6 +13,7 @@ use serde_json::json;
 const PAGE_MAX: usize = 1000;
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct LinesQuery {
     limit: Option<usize>,
     cursor: Option<i64>,

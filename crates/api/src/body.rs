@@ -1,4 +1,4 @@
-//! Bodies that come slowly, or encoded.
+//! Bodies that come slowly.
 
 use crate::Problem;
 use axum::body::{Body, Bytes};
@@ -9,27 +9,8 @@ use axum::response::{IntoResponse, Response};
 use std::time::Duration;
 
 /// Takes the body in before the handler runs, all of it within `time`, so that a byte now and then does not hold a
-/// connection for ever. Bytes are taken as they are: an encoding would
-/// make few bytes many, and no client needs it for a job.
+/// connection for ever. An encoding, which would make few bytes many, is refused by the gate.
 pub(crate) async fn in_time(State(time): State<Duration>, request: Request, next: Next) -> Response {
-    let encoding = request.headers().get(header::CONTENT_ENCODING);
-    if let Some(encoding) = encoding.filter(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
-        let detail = format!(
-            "the body is encoded as `{}`: send it as it is",
-            encoding.to_str().unwrap_or("something that is no text")
-        );
-        let problem = Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "content-encoding",
-            "This encoding is not taken",
-            detail,
-        );
-        let mut response = problem.into_response();
-        // RFC 9110, 12.5.3: what would have been taken.
-        response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        return response;
-    }
     let (parts, body) = request.into_parts();
     let taken = Bytes::from_request(Request::from_parts(parts.clone(), body), &());
     let body = match tokio::time::timeout(time, taken).await {

@@ -2,9 +2,9 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use dragnet_tenant::Settings;
 use dragnet_tenant::audit::Act;
 use dragnet_tenant::keys::Scope;
+use dragnet_tenant::{Presented, Settings};
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ pub struct Caller {
     pub tenant: String,
     /// What the tenant may use.
     pub settings: Arc<Settings>,
-    /// The public part of its key; none where none is needed.
-    pub key: Option<String>,
+    /// Its key; none where none is needed.
+    pub key: Option<Presented>,
     /// What it may ask for.
     pub scopes: Vec<Scope>,
     /// From where it calls, as the network has it: of a proxy's clients the proxy's address.
@@ -32,7 +32,7 @@ impl Caller {
 
     /// Who this is in the audit log; nobody where no key says so.
     pub(crate) fn act(&self) -> Option<Act> {
-        self.key.clone().map(|actor| Act { actor, address: self.address.clone() })
+        self.key.as_ref().map(|key| Act { actor: key.id.clone(), address: self.address.clone() })
     }
 }
 

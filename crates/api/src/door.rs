@@ -4,11 +4,11 @@
 //! that is revoked is worth nothing soon after. Another tenant's id is answered by the handlers as one that nobody
 //! has: they ask for the caller's alone.
 
-use crate::needs::{self, Need};
-use crate::pace::{Allowance, Paces, TooFast};
+use crate::pace::{Paces, TooFast};
+use crate::routes::Route;
 use crate::trail::Trail;
-use crate::{Caller, Problem};
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use crate::{Allowance, Caller, Problem};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -116,10 +116,22 @@ impl Door {
         Ok(Caller {
             tenant: key.tenant.clone(),
             settings,
-            key: Some(key.id.clone()),
+            key: Some(presented),
             scopes: key.scopes.clone(),
             address,
         })
+    }
+
+    /// Whether a caller that was let in would be let in now: for answers that go on for long.
+    pub(crate) async fn holds(&self, caller: &Caller) -> Result<bool, Error> {
+        match (&caller.key, &self.entry) {
+            (Some(key), _) => {
+                let known = self.look_up(key).await?;
+                Ok(known.is_some_and(|known| known.key.ended(now_ms()).is_none()))
+            }
+            (None, Entry::Local) => Ok(!self.is_keyed().await?),
+            (None, _) => Ok(true),
+        }
     }
 
     async fn look_up(&self, presented: &Presented) -> Result<Option<Known>, Error> {
@@ -183,20 +195,15 @@ impl From<Error> for Refusal {
 
 /// Lets in who may come in, and notes what they did.
 pub(crate) async fn enter(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
-    // What no route matches is answered as what is not there, to everybody.
-    let Some(route) = request.extensions().get::<MatchedPath>().cloned() else {
+    // The gate has found the route: what none matches has been answered, to everybody.
+    let Some(route) = request.extensions().get::<&'static Route>().copied() else {
         return next.run(request).await;
     };
-    let scope = match needs::of(request.method(), route.as_str()) {
-        Need::Nothing => return next.run(request).await,
-        Need::Key => None,
-        Need::Scope(scope) => Some(scope),
-    };
-    let path = request.uri().path().to_owned();
-    let action = needs::action(request.method(), route.as_str(), &path);
+    let Some(scope) = route.scope else { return next.run(request).await };
+    let (path, action) = (request.uri().path().to_owned(), route.action);
     let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let address = address.map_or_else(String::new, |ConnectInfo(peer)| peer.ip().to_string());
-    let caller = match door.admit(request.headers(), scope, address).await {
+    let caller = match door.admit(request.headers(), Some(scope), address).await {
         Ok(caller) => caller,
         Err(Refusal { problem, noted }) => {
             if let Some((tenant, act, why)) = noted.map(|noted| *noted) {
@@ -205,16 +212,19 @@ pub(crate) async fn enter(State(door): State<Arc<Door>>, mut request: Request, n
             return problem.into_response();
         }
     };
-    if scope == Some(Scope::Submit) {
+    let mut allowance = None;
+    if scope == Scope::Submit {
         match door.pace(&caller) {
-            Ok(None) => {}
-            Ok(Some(allowance)) => drop(request.extensions_mut().insert(allowance)),
+            Ok(left) => allowance = left,
             Err(too_fast) => return too_fast_response(&caller, too_fast),
         }
     }
     let noted = action.zip(caller.act()).map(|(action, act)| (caller.tenant.clone(), action, act));
     request.extensions_mut().insert(caller);
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
+    if let Some(allowance) = allowance {
+        response.extensions_mut().insert(allowance);
+    }
     if let Some((tenant, action, act)) = noted {
         let made = response.headers().get(header::LOCATION).and_then(|at| at.to_str().ok());
         let outcome = match response.status() {

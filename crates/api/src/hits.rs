@@ -1,19 +1,23 @@
 //! Hits, as JSON lines and paged; or counted.
 
-use crate::jobs::{answer, find, output_of};
+use crate::gate::Agreed;
+use crate::jobs::{answer, attached, find, output_of};
+use crate::routes::JSON;
 use crate::{Api, Caller, Problem};
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dragnet_job::hits::{self, CountBy, Cursor, Order};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 /// The most hits of one page.
 const PAGE_MAX: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct HitsQuery {
     limit: Option<usize>,
     cursor: Option<String>,
@@ -27,6 +31,7 @@ pub(crate) struct HitsQuery {
 pub(crate) async fn hits(
     State(api): State<Api>,
     caller: Caller,
+    Extension(Agreed(media)): Extension<Agreed>,
     Path(id): Path<String>,
     query: Result<Query<HitsQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
@@ -42,7 +47,8 @@ pub(crate) async fn hits(
         let counts = hits::count(&*api.store, &output, &id, by, query.top, query.redact).await?;
         let counts: Vec<_> =
             counts.into_iter().map(|(key, count)| json!({ "key": key, "count": count })).collect();
-        return Ok(answer(StatusCode::OK, &json!({ "count_by": name, "counts": counts })));
+        let counts = answer(StatusCode::OK, &json!({ "count_by": name, "counts": counts }));
+        return Ok(attached(counts, &id, "counts.json"));
     }
     let limit = query.limit.unwrap_or(1000);
     if !(1..=PAGE_MAX).contains(&limit) {
@@ -57,12 +63,24 @@ pub(crate) async fn hits(
     };
     let from = query.cursor.as_deref().map_or(Ok(Cursor::default()), str::parse)?;
     let page = hits::page(&*api.store, &output, &id, order, from, limit, query.redact).await?;
-    let mut response = ([(header::CONTENT_TYPE, "application/jsonl")], page.lines).into_response();
     // A job that still runs may have more later, behind the same cursor.
-    if page.next.is_some() || !work.status.is_terminal() {
+    let goes_on = page.next.is_some() || !work.status.is_terminal();
+    let next = goes_on.then(|| page.next.unwrap_or(page.end).to_string());
+    let response = match media {
+        JSON => {
+            let lines = page.lines.lines().map(serde_json::from_str);
+            let hits: Vec<Json> = lines.collect::<Result<_, _>>().map_err(|e| {
+                tracing::error!(error = %e, "a hit in the output is no JSON");
+                Problem::unreadable()
+            })?;
+            answer(StatusCode::OK, &json!({ "hits": hits, "next": next }))
+        }
+        lines => ([(header::CONTENT_TYPE, lines)], page.lines).into_response(),
+    };
+    let mut response = attached(response, &id, if media == JSON { "hits.json" } else { "hits.jsonl" });
+    if let Some(cursor) = next {
         let order = if order == Order::Dataset { "&order=dataset" } else { "" };
         let redact = if query.redact { "&redact=true" } else { "" };
-        let cursor = page.next.unwrap_or(page.end);
         let link = format!("</v1/jobs/{id}/hits?limit={limit}&cursor={cursor}{order}{redact}>; rel=\"next\"");
         if let Ok(link) = link.parse() {
             response.headers_mut().insert(header::LINK, link);

@@ -1,15 +1,18 @@
 //! Jobs: submit, list, look at, wish for.
 
-use crate::{Api, Caller, Problem};
-use axum::body::Bytes;
+use crate::prefer::Preferences;
+use crate::routes::JSON;
+use crate::watch::has_ended;
+use crate::{Api, Caller, Problem, idempotency};
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use dragnet_job::spec::JobSpec;
 use dragnet_job::{KIND, bill as bills, topic, view};
 use dragnet_kernel::Digest;
-use dragnet_pattern::{Accept, Filter, IdempotencyKey, PRIORITY, Page, Row, Status, Work, crash};
+use dragnet_pattern::{Accept, Filter, PRIORITY, Page, Row, Status, Work, crash};
 use dragnet_run::{Output, Report, ReportTotals};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -17,18 +20,43 @@ use std::time::Duration;
 
 /// Seconds between two looks at a job that we suggest.
 const LOOK_AGAIN_S: u32 = 1;
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// The longest idempotency key.
-const KEY_BYTES_MAX: usize = 255;
+/// How deep a body's lists and objects may stand in each other.
+const DEPTH_MAX: usize = 16;
 
+/// JSON, tagged where it is what was found.
 pub(crate) fn answer(status: StatusCode, body: &Json) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string() + "\n").into_response()
+    let text = body.to_string() + "\n";
+    match status {
+        StatusCode::OK => tagged(JSON, text),
+        _ => (status, [(header::CONTENT_TYPE, JSON)], text).into_response(),
+    }
+}
+
+/// What is found, with a tag by which a client asks whether it has changed.
+pub(crate) fn tagged(media: &'static str, text: impl Into<Body> + AsRef<str>) -> Response {
+    let tag = tag_of(text.as_ref());
+    ([(header::CONTENT_TYPE, media.to_owned()), (header::ETAG, tag)], text.into()).into_response()
+}
+
+fn tag_of(text: &str) -> String {
+    format!("\"{}\"", &Digest::of_file(text.as_bytes())[..16])
+}
+
+/// A result that a browser saves and does not show.
+pub(crate) fn attached(mut response: Response, id: &str, name: &str) -> Response {
+    // An id that was found is a UUID.
+    if let Ok(value) = HeaderValue::try_from(format!("attachment; filename=\"{id}.{name}\"")) {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+    }
+    response
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct SubmitQuery {
-    validate_only: Option<bool>,
+    #[serde(default)]
+    validate_only: bool,
 }
 
 pub(crate) async fn submit(
@@ -39,88 +67,132 @@ pub(crate) async fn submit(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let Query(query) = query?;
-    if query.validate_only.is_some_and(|only| only) {
+    let posted = parse(&body?)?;
+    let key = idempotency::key_of(&headers, &posted)?;
+    let mut spec = checked(posted).await?;
+    if query.validate_only {
         return Err(Problem::invalid("`validate_only` is not in this version: nothing was submitted"));
     }
-    let body = body?;
-    let posted = parse(&headers, &body)?;
-    let mut spec: JobSpec =
-        serde_json::from_value(posted.clone()).map_err(|e| Problem::invalid(format!("the job: {e}")))?;
-    if spec.output.take().is_some() {
-        return Err(
-            Problem::invalid("`output` is the service's to choose: leave it out").at("/output".into())
-        );
-    }
-    spec.check().map_err(|e| Problem::invalid(e.detail).at(e.pointer))?;
+    let turn = api.twins.enter(&caller.tenant, key.as_ref()).await?;
     spec.output = Some(api.output.clone());
     let accept = Accept {
-        tenant: caller.tenant,
+        tenant: caller.tenant.clone(),
         kind: KIND.into(),
         spec: serde_json::to_value(&spec).map_err(|e| Problem::invalid(e.to_string()))?,
         topic: topic::LAUNCH.into(),
-        key: key_of(&headers, &posted)?,
+        key,
         deadline: spec.limits.deadline_s.map(Duration::from_secs),
         priority: spec.priority.map_or(PRIORITY, i64::from),
-        waiting_max: None,
+        waiting_max: caller.settings.jobs_open.map(|most| i64::try_from(most).unwrap_or(i64::MAX)),
     };
     crash::point("api", "before_accept");
     let accepted = api.store.accept(accept).await?;
     crash::point("api", "after_accept");
-    let job = view::of(&*api.store, &accepted.work, &[]).await?;
-    let mut response = answer(StatusCode::ACCEPTED, &job);
-    let location = format!("/v1/jobs/{}", accepted.work.id)
-        .parse()
-        .map_err(|_| Problem::invalid("the id is no header"))?;
+    drop(turn);
+    let preferences = Preferences::of(&headers);
+    let ended = match preferences.wait() {
+        Some(wait) => until_ended(&api, &caller, &accepted.work, wait).await?,
+        None => None,
+    };
+    let mut response = match ended {
+        Some(job) => answer(StatusCode::OK, &job),
+        None => {
+            let job = view::of(&*api.store, &accepted.work, &[]).await?;
+            let mut response = answer(StatusCode::ACCEPTED, &job);
+            response.headers_mut().insert(header::RETRY_AFTER, LOOK_AGAIN_S.into());
+            response
+        }
+    };
+    let location = format!("/v1/jobs/{}", accepted.work.id);
+    let location = HeaderValue::try_from(location).map_err(|_| Problem::invalid("the id is no header"))?;
     response.headers_mut().insert(header::LOCATION, location);
-    response.headers_mut().insert(header::RETRY_AFTER, LOOK_AGAIN_S.into());
     if accepted.replayed {
-        response.headers_mut().insert(IDEMPOTENT_REPLAYED, header::HeaderValue::from_static("true"));
+        response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
+    preferences.applied(&mut response);
     Ok(response)
 }
 
-fn parse(headers: &HeaderMap, body: &Bytes) -> Result<Json, Problem> {
-    let media = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if media != "application/json" {
-        let detail = format!("the body is `{media}`: send `Content-Type: application/json`");
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "media-type",
-            "This media type is not taken",
-            detail,
-        ));
+/// The job, once it has ended; nothing where that takes longer.
+async fn until_ended(
+    api: &Api,
+    caller: &Caller,
+    work: &Work,
+    wait: Duration,
+) -> Result<Option<Json>, Problem> {
+    let mut watch = api.watches.enter()?;
+    let end = tokio::time::Instant::now() + wait;
+    while !has_ended(&*api.store, &work.id).await? {
+        if !watch.pause(Some(end)).await {
+            return Ok(None);
+        }
+    }
+    let (work, rows) = find(api, caller, &work.id).await?;
+    Ok(Some(view::of(&*api.store, &work, &rows).await?))
+}
+
+fn parse(body: &Bytes) -> Result<Json, Problem> {
+    let depth = depth_of(body);
+    if depth > DEPTH_MAX {
+        return Err(Problem::invalid(format!(
+            "the body is nested {depth} deep: at most {DEPTH_MAX} is taken"
+        )));
     }
     serde_json::from_slice(body).map_err(|e| Problem::invalid(format!("the body is no JSON: {e}")))
 }
 
-/// The client's key (draft-ietf-httpapi-idempotency-key-header): a quoted string, or bare. Requests are
-/// compared as parsed, so that spaces and the order of members don't matter.
-fn key_of(headers: &HeaderMap, posted: &Json) -> Result<Option<IdempotencyKey>, Problem> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let wrong = |detail: String| {
-        Problem::new(StatusCode::BAD_REQUEST, "idempotency-key", "The idempotency key is not valid", detail)
-    };
-    let text =
-        value.to_str().map_err(|_| wrong("it holds characters other than visible ASCII".into()))?.trim();
-    let key = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
-    if key.is_empty() || key.len() > KEY_BYTES_MAX {
-        return Err(wrong(format!("it has {} bytes: 1 to {KEY_BYTES_MAX} are taken", key.len())));
+/// How deep brackets stand in each other, outside of strings.
+fn depth_of(body: &[u8]) -> usize {
+    let (mut depth, mut most, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                most = most.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
     }
-    let fingerprint = Digest::of_file(posted.to_string().as_bytes());
-    Ok(Some(IdempotencyKey { scope: "POST /v1/jobs".into(), key: key.into(), fingerprint }))
+    most
+}
+
+/// The job that is posted, if it can be one. Its patterns are compiled to know that, which takes a processor for up
+/// to seconds, and so is done beside the threads that answer others.
+async fn checked(posted: Json) -> Result<JobSpec, Problem> {
+    let checking = tokio::task::spawn_blocking(move || {
+        let spec: JobSpec =
+            serde_json::from_value(posted).map_err(|e| Problem::invalid(format!("the job: {e}")))?;
+        if spec.output.is_some() {
+            let detail = "`output` is the service's to choose: leave it out";
+            return Err(Problem::invalid(detail).at("/output".into()));
+        }
+        spec.check().map_err(|e| Problem::invalid(e.detail).at(e.pointer))?;
+        Ok(spec)
+    });
+    checking.await.map_err(|e| {
+        tracing::error!(error = %e, "a job could not be checked");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The service failed", "its log says more")
+    })?
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ListQuery {
     limit: Option<usize>,
     cursor: Option<String>,
     status: Option<String>,
+    created_after: Option<String>,
+    created_before: Option<String>,
 }
 
 pub(crate) async fn list(
     State(api): State<Api>,
     caller: Caller,
+    uri: Uri,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(query) = query?;
@@ -135,14 +207,43 @@ pub(crate) async fn list(
             Problem::invalid(format!("there is no status `{name}`: use one of {names}"))
         })?),
     };
+    let filter = Filter {
+        status,
+        created_after_ms: moment("created_after", query.created_after.as_deref())?,
+        created_before_ms: moment("created_before", query.created_before.as_deref())?,
+    };
+    let after = query.cursor.as_deref();
+    if let Some(cursor) = after.filter(|cursor| uuid::Uuid::try_parse(cursor).is_err()) {
+        return Err(Problem::invalid(format!("`{cursor}` is no cursor of this list: begin without one")));
+    }
     // One more than is wanted tells whether there is a next page.
-    let page = Page { limit: limit + 1, after: query.cursor.as_deref() };
-    let mut works = api.store.works(&caller.tenant, Filter { status, ..Filter::default() }, page).await?;
+    let mut works = api.store.works(&caller.tenant, filter, Page { limit: limit + 1, after }).await?;
     let more = works.len() > limit;
     works.truncate(limit);
     let next = works.last().filter(|_| more).map(|work| work.id.clone());
     let jobs: Vec<Json> = works.iter().map(view::summary).collect();
-    Ok(answer(StatusCode::OK, &json!({ "jobs": jobs, "next": next })))
+    let mut response = answer(StatusCode::OK, &json!({ "jobs": jobs, "next": next }));
+    if let Some(Ok(link)) = next.map(|next| next_page(&uri, &next).parse()) {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    Ok(response)
+}
+
+/// A moment of a query (RFC 3339), in milliseconds since 1970.
+fn moment(name: &str, text: Option<&str>) -> Result<Option<i64>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let moment: jiff::Timestamp = text.parse().map_err(|_| {
+        Problem::invalid(format!("`{name}` is `{text}`: write a moment as 2024-05-20T09:30:00Z"))
+    })?;
+    Ok(Some(moment.as_millisecond()))
+}
+
+/// The same list behind another cursor, as `Link` has it (RFC 8288).
+fn next_page(uri: &Uri, cursor: &str) -> String {
+    let pieces = uri.query().unwrap_or_default().split('&').filter(|piece| !piece.is_empty());
+    let kept: String =
+        pieces.filter(|piece| !piece.starts_with("cursor=")).map(|piece| format!("{piece}&")).collect();
+    format!("<{}?{kept}cursor={cursor}>; rel=\"next\"", uri.path())
 }
 
 pub(crate) async fn find(api: &Api, caller: &Caller, id: &str) -> Result<(Work, Vec<Row>), Problem> {
@@ -161,20 +262,31 @@ pub(crate) async fn status(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (work, rows) = find(&api, &caller, &id).await?;
-    let job = view::of(&*api.store, &work, &rows).await?;
-    let tag = format!("\"{}\"", &Digest::of_file(job.to_string().as_bytes())[..16]);
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
-    let same =
-        known.is_some_and(|tags| tags.split(',').any(|known| known.trim().trim_start_matches("W/") == tag));
-    let mut response =
-        if same { StatusCode::NOT_MODIFIED.into_response() } else { answer(StatusCode::OK, &job) };
-    if let Ok(tag) = tag.parse() {
-        response.headers_mut().insert(header::ETAG, tag);
-    }
+    let preferences = Preferences::of(&headers);
+    let known = headers.get(header::IF_NONE_MATCH);
+    let mut watch = None;
+    let end = preferences.wait().map(|wait| tokio::time::Instant::now() + wait);
+    let (work, job) = loop {
+        let (work, rows) = find(&api, &caller, &id).await?;
+        let job = view::of(&*api.store, &work, &rows).await?;
+        let Some(end) = end.filter(|_| !work.status.is_terminal()) else { break (work, job) };
+        let tag = tag_of(&(job.to_string() + "\n"));
+        if known.is_some_and(|known| known.to_str().is_ok_and(|known| !known.contains(&tag))) {
+            break (work, job);
+        }
+        let watch = match &mut watch {
+            Some(watch) => watch,
+            none => none.insert(api.watches.enter()?),
+        };
+        if !watch.pause(Some(end)).await {
+            break (work, job);
+        }
+    };
+    let mut response = answer(StatusCode::OK, &job);
     if !work.status.is_terminal() {
         response.headers_mut().insert(header::RETRY_AFTER, LOOK_AGAIN_S.into());
     }
+    preferences.applied(&mut response);
     Ok(response)
 }
 
@@ -188,16 +300,6 @@ pub(crate) async fn wish(
     let work = match verb {
         "cancel" => api.store.cancel(&caller.tenant, id).await?,
         "redrive" => api.store.redrive(&caller.tenant, id).await?,
-        "" => {
-            let detail = format!("`POST` to a job needs a verb: `/v1/jobs/{id}:cancel` or `:redrive`");
-            let problem = Problem::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method-not-allowed",
-                "This method is not allowed here",
-                detail,
-            );
-            return Ok(([(header::ALLOW, "GET, HEAD")], problem).into_response());
-        }
         other => {
             return Err(Problem::new(
                 StatusCode::NOT_FOUND,
@@ -232,7 +334,7 @@ pub(crate) async fn coverage(
         _ => return Err(Problem::not_ready("the coverage is known when the run has been sealed")),
     };
     let body = serde_json::to_value(&report).map_err(|e| Problem::not_ready(e.to_string()))?;
-    Ok(answer(StatusCode::OK, &body))
+    Ok(attached(answer(StatusCode::OK, &body), &id, "coverage.json"))
 }
 
 pub(crate) async fn bill(
@@ -242,5 +344,19 @@ pub(crate) async fn bill(
 ) -> Result<Response, Problem> {
     find(&api, &caller, &id).await?;
     let bill = bills::of(&*api.store, &caller.tenant, &id).await?;
-    Ok(answer(StatusCode::OK, &json!(bill)))
+    Ok(attached(answer(StatusCode::OK, &json!(bill)), &id, "bill.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measures_the_depth_of_json() {
+        let table =
+            [("1", 0), ("[]", 1), ("[[],{\"a\":[]}]", 3), (r#"["[[[\"[["]"#, 1), ("]]]][", 1), ("[[[", 3)];
+        for (body, expected) in table {
+            assert_eq!(depth_of(body.as_bytes()), expected, "{body}");
+        }
+    }
 }

@@ -3,28 +3,38 @@
 //! It owns nothing: it logs requests, records wishes and reads. It knows no engine and no controller, only
 //! the Status DB and the output that they write.
 
+mod allowance;
 mod audit;
 mod body;
 mod caller;
 mod door;
+mod events;
+mod gate;
 mod groups;
 mod hits;
+mod idempotency;
 mod jobs;
-mod needs;
+pub mod kinds;
+pub mod openapi;
 mod pace;
+mod pages;
+mod prefer;
 mod problem;
+pub mod routes;
 mod trail;
+mod watch;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::middleware::{from_fn, from_fn_with_state};
 use dragnet_pattern::Store;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch::Receiver;
 
+pub use allowance::Allowance;
 pub use caller::Caller;
 pub use door::{Door, Entry, KEPT};
-pub use pace::Allowance;
 pub use problem::Problem;
 
 /// The largest body of a request.
@@ -41,24 +51,33 @@ pub struct Api {
     pub door: Arc<Door>,
     /// How long the body of a request may take.
     pub client_time: Duration,
+    watches: watch::Watches,
+    twins: idempotency::Twins,
 }
 
-/// The routes.
+impl Api {
+    /// An API that ends its streams when `stopped` says so.
+    pub fn new(
+        store: Arc<dyn Store>,
+        output: String,
+        door: Arc<Door>,
+        client_time: Duration,
+        stopped: Receiver<bool>,
+    ) -> Api {
+        let watches = watch::Watches::new(stopped);
+        Api { store, output, door, client_time, watches, twins: idempotency::Twins::default() }
+    }
+}
+
+/// The routes of the table, behind what HTTP asks of all of them and the door. What is added last sees a request
+/// first.
 pub fn router(api: Api) -> Router {
-    Router::new()
-        .route("/v1/jobs", get(jobs::list).post(jobs::submit))
-        // `{id}` takes `ID:cancel` and `ID:redrive` as well: a verb is no resource (AIP-136).
-        .route("/v1/jobs/{id}", get(jobs::status).post(jobs::wish))
-        .route("/v1/jobs/{id}/hits", get(hits::hits))
-        .route("/v1/jobs/{id}/coverage", get(jobs::coverage))
-        .route("/v1/jobs/{id}/bill", get(jobs::bill))
-        .route("/v1/groups/{name}/confirmations", post(groups::confirm))
-        .route("/v1/audit", get(audit::lines))
-        .fallback(problem::not_found)
-        .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(axum::middleware::from_fn_with_state(api.client_time, body::in_time))
+    routes::router()
+        .layer(from_fn_with_state(api.client_time, body::in_time))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(axum::middleware::from_fn_with_state(api.door.clone(), door::enter))
-        .layer(axum::middleware::from_fn(problem::refuse_by_length))
+        .layer(from_fn_with_state(api.door.clone(), door::enter))
+        .layer(from_fn(gate::refuse_by_length))
+        .layer(from_fn(gate::pass))
+        .layer(from_fn(gate::complete))
         .with_state(api)
 }

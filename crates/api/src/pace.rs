@@ -1,26 +1,13 @@
 //! How fast a tenant may submit: a bucket of tokens for each, in this process. Several API processes of one store
 //! give as much each.
 
+use crate::Allowance;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Buckets that are kept before full ones are thrown away, which are as good as new ones.
 const BUCKETS_MAX: usize = 10_000;
-
-/// What a tenant may still do within a window: for a handler, as an extension of its request, and for the headers
-/// of the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allowance {
-    /// Requests that the window gives in all.
-    pub quota: u64,
-    /// The window's length in seconds.
-    pub window_s: u64,
-    /// Requests that are left of it.
-    pub remaining: u64,
-    /// Seconds until all of it is there again.
-    pub reset_s: u64,
-}
 
 /// The paces of all tenants.
 #[derive(Debug, Default)]
@@ -35,7 +22,7 @@ struct Bucket {
 }
 
 /// The tenant has to wait so long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TooFast {
     pub(crate) wait: Duration,
     pub(crate) allowance: Allowance,
@@ -55,6 +42,7 @@ impl Paces {
         bucket.tokens = (bucket.tokens + since * most).min(most);
         bucket.at = now.max(bucket.at);
         let allowance = |left: f64| Allowance {
+            policy: "submissions",
             quota: per_s,
             window_s: 1,
             remaining: left.max(0.0) as u64,

@@ -1,10 +1,8 @@
 //! Errors as clients get them: RFC 9457, always, the framework's own included.
 
-use crate::BODY_BYTES_MAX;
-use axum::extract::Request;
+use crate::kinds;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::http::{StatusCode, Uri, header};
-use axum::middleware::Next;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dragnet_job::hits;
 use dragnet_pattern::Error;
@@ -23,13 +21,17 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of a stable type.
+    /// A problem of a stable type, which is one of [`kinds::KINDS`].
     pub fn new(
         status: StatusCode,
         kind: &'static str,
         title: &'static str,
         detail: impl Into<String>,
     ) -> Problem {
+        debug_assert!(
+            kinds::find(kind).is_some(),
+            "the kind of problem `{kind}` has no page: give it a row in kinds.rs"
+        );
         Problem {
             status,
             kind,
@@ -136,15 +138,19 @@ impl From<hits::Error> for Problem {
             hits::Error::NotSealed => Problem::not_ready(e.to_string()),
             hits::Error::Run(_) | hits::Error::Part(_) => {
                 tracing::error!(error = %e, "hits could not be read");
-                let detail = "the output can't be read now";
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available now", detail)
-                    .retry_after(1)
+                Problem::unreadable()
             }
         }
     }
 }
 
 impl Problem {
+    pub(crate) fn unreadable() -> Problem {
+        let detail = "the output can't be read now";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available now", detail)
+            .retry_after(1)
+    }
+
     pub(crate) fn not_ready(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::CONFLICT, "not-ready", "Not ready yet", detail).retry_after(1)
     }
@@ -160,35 +166,5 @@ impl From<BytesRejection> for Problem {
     fn from(rejection: BytesRejection) -> Problem {
         let status = rejection.status();
         Problem::new(status, "body", "The body can't be taken", rejection.body_text())
-    }
-}
-
-pub(crate) async fn not_found(uri: Uri) -> Problem {
-    let detail = format!("there is nothing at `{}`: jobs are at `/v1/jobs`", uri.path());
-    Problem::new(StatusCode::NOT_FOUND, "not-found", "There is nothing here", detail)
-}
-
-pub(crate) async fn method_not_allowed(method: axum::http::Method, uri: Uri) -> Problem {
-    let detail = format!("`{method}` is not allowed for `{}`", uri.path());
-    Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method-not-allowed",
-        "This method is not allowed here",
-        detail,
-    )
-}
-
-/// Refuses a body that says it is too long before a byte of it is read: a client that waits for `100 Continue`
-/// (RFC 9110, 10.1.1) then hears why, and is not cut off while it sends.
-pub(crate) async fn refuse_by_length(request: Request, next: Next) -> Response {
-    let length =
-        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    match length.filter(|length| *length > BODY_BYTES_MAX as u64) {
-        None => next.run(request).await,
-        Some(length) => {
-            let detail = format!("it has {length} bytes: {BODY_BYTES_MAX} are taken");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body", "The body can't be taken", detail)
-                .into_response()
-        }
     }
 }

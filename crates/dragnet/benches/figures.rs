@@ -4,6 +4,9 @@
 //! cargo bench -p dragnet -- tiny                 # a tiny job, from post to finished
 //! cargo bench -p dragnet -- submissions          # durable submissions against a bare group-commit loop
 //! cargo bench -p dragnet --features postgres -- postgres URL   # the same on PostgreSQL, in schemas that it makes
+//! cargo bench -p dragnet -- hops                 # steps in a second where claims and steps are batched; with URL on PostgreSQL
+//! cargo bench -p dragnet -- flat [MOST]          # lists, sweeper and claims over 1,000 to 1,000,000 ended jobs
+//! cargo bench -p dragnet -- fairness             # shards of a crowd of 10,000 jobs that run before another tenant's small one
 //! cargo bench -p dragnet -- recovery             # from kill -9 and restart to going on
 //! cargo bench -p dragnet -- memory               # the service with 10,000 jobs, a mapper over a corpus
 //! cargo bench -p dragnet -- throughput CORPUS    # a job against the bare mapper on the same shards
@@ -15,8 +18,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that can't go on stops")]
 
+mod store_figures;
+
 use dragnet_job::{KIND, MACHINES, TABLES, topic};
-use dragnet_pattern::{Accept, Advance, Claimant, IdempotencyKey, Next, PRIORITY, Statement, Store, sqlite};
+use dragnet_pattern::{
+    Accept, Advance, Claimant, IdempotencyKey, Next, PRIORITY, Shares, Statement, Store, sqlite,
+};
 use serde_json::{Value as Json, json};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
@@ -49,6 +56,9 @@ fn main() {
             let store = dragnet_pattern::postgres::open(&schema(url), MACHINES, &[TABLES]).unwrap();
             hops("PostgreSQL", Arc::new(store));
         }
+        ["flat"] => store_figures::flat(1_000_000),
+        ["flat", most] => store_figures::flat(most.parse().unwrap()),
+        ["fairness"] => store_figures::fairness(),
         ["recovery"] => recovery(),
         #[cfg(feature = "postgres")]
         ["takeover", url] => takeover(url),
@@ -58,7 +68,8 @@ fn main() {
         #[cfg(feature = "hadoop")]
         ["hadoop", cluster, corpus] => hadoop(Path::new(cluster), Path::new(corpus)),
         _ => println!(
-            "name a figure: tiny, submissions, hops [URL], postgres URL, scaling URL, recovery, takeover URL, memory, throughput CORPUS, \
+            "name a figure: tiny, submissions, hops [URL], flat [MOST], fairness, postgres URL, scaling URL, recovery, takeover URL, \
+             memory, throughput CORPUS, \
              served DISK URI HTTP or hadoop DIR CORPUS"
         ),
     }
@@ -268,7 +279,7 @@ fn hops(name: &str, store: Arc<dyn Store>) {
         for n in 0..4 {
             let store = store.clone();
             let lease = Duration::from_secs(60);
-            let by = Claimant { owner: format!("o{n}"), lease, only: None, takes_suspects: false };
+            let by = Claimant { owner: format!("o{n}"), lease, only: None, shares: Shares::default(), takes_suspects: false };
             claimers.spawn(async move {
                 loop {
                     let claims = store.claim("launch", &by, 128).await.unwrap();

@@ -1,230 +1,232 @@
-//! The configuration file of `serve`: each of its flags, by the same name.
+//! The configuration file: every flag of `serve` by its name, so that a new flag is there without a line of code here.
 //!
-//! What the file says is put in front of the command line's own arguments, and clap reads all of it together: a flag that
-//! is new is in the file at once, and is checked the same way. Where both speak, the command line wins.
+//! What the file says becomes arguments in front of the command line's own, and is left out where the command line or
+//! the environment says it. So there is one way in which a value is read, checked and explained.
 
-use crate::settings::ConfigFile;
+use crate::settings::Settings;
 use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
-use std::fmt::Write;
-use std::path::{Path, PathBuf};
-use toml::{Table, Value};
+use std::path::PathBuf;
 
-/// The command that a file configures.
+/// The command that reads it.
 const SERVE: &str = "serve";
-/// What only makes sense on the command line.
-const NOT_IN_FILE: [&str; 3] = ["config", "check", "help"];
-/// How wide the default file is.
-const WIDTH: usize = 100;
-/// From how much likeness on a key is taken for another that is spelt wrongly.
-const LIKE: f64 = 0.7;
+/// Flags that make no sense in the file.
+const NOT_IN_FILE: [&str; 4] = ["help", "version", "config", "check"];
+/// How alike a key and a flag must be for the one to be taken for a slip of the other (Jaro-Winkler).
+const ALIKE: f64 = 0.8;
 
-/// The arguments with which the program was called, and those of the file.
-pub(crate) fn arguments(cli: Command, argv: Vec<OsString>, file: &ConfigFile) -> Result<Vec<OsString>> {
-    if argv.get(1).is_none_or(|word| word != SERVE) {
-        return Ok(argv);
-    }
-    // What is wrong on the command line is said when all of it is read.
-    let Ok(matches) = cli.clone().ignore_errors(true).try_get_matches_from(&argv) else { return Ok(argv) };
-    let Some(said) = matches.subcommand_matches(SERVE) else { return Ok(argv) };
-    let named = said.get_one::<PathBuf>("config").cloned().map(ConfigFile::Named);
-    let file = named.as_ref().unwrap_or(file);
-    let Some((path, table)) = read(file)? else { return Ok(argv) };
-    let flags = flags(&cli);
-    let mut arguments = argv[..2].to_vec();
+/// The command line, with what the file says before what the user says.
+///
+/// # Errors
+/// A file that can't be read, is no TOML, or has a key that no flag has.
+pub(crate) fn with_file(
+    mut command: Command,
+    line: Vec<OsString>,
+    settings: &Settings,
+) -> Result<Vec<OsString>> {
+    command.build();
+    // Only which flags are given is asked here: whatever is wrong with them is said by the parser, later.
+    let first = command.clone().ignore_errors(true).try_get_matches_from(&line);
+    let Some((SERVE, given)) = first.as_ref().ok().and_then(ArgMatches::subcommand) else { return Ok(line) };
+    let Some(file) = file_of(given, settings) else { return Ok(line) };
+    let text = std::fs::read_to_string(&file)
+        .with_context(|| format!("read the configuration `{}`", file.display()))?;
+    let serve = command.find_subcommand(SERVE).context("the command `serve` is missing")?;
+    let said = arguments(serve, given, &text)
+        .with_context(|| format!("in the configuration `{}`", file.display()))?;
+    let at = line.iter().position(|argument| argument == SERVE).map_or(line.len(), |at| at + 1);
+    Ok([&line[..at], &said, &line[at..]].concat())
+}
+
+/// The file that is named, else the one in its usual place, if there is one.
+fn file_of(given: &ArgMatches, settings: &Settings) -> Option<PathBuf> {
+    let named = given.try_get_one::<PathBuf>("config").ok().flatten().cloned();
+    named
+        .or_else(|| settings.config.clone())
+        .or_else(|| Some(settings.usual_config.clone()).filter(|file| file.exists()))
+}
+
+/// The flags that a file can say.
+fn flags(serve: &Command) -> impl Iterator<Item = &Arg> {
+    serve.get_arguments().filter(|arg| arg.get_long().is_some_and(|name| !NOT_IN_FILE.contains(&name)))
+}
+
+fn arguments(serve: &Command, given: &ArgMatches, text: &str) -> Result<Vec<OsString>> {
+    let table: toml::Table = text.parse()?;
+    let mut said = Vec::new();
     for (key, value) in &table {
-        let flag = find(&flags, key).with_context(|| format!("read `{}`", path.display()))?;
-        if said.value_source(flag.get_id().as_str()) != Some(ValueSource::CommandLine) {
-            let from_file = of_value(flag, key, value);
-            arguments.extend(from_file.with_context(|| format!("read `{}`", path.display()))?);
+        let flag =
+            flags(serve).find(|arg| arg.get_long() == Some(key)).with_context(|| unknown(serve, key))?;
+        let source = given
+            .try_contains_id(flag.get_id().as_str())
+            .ok()
+            .and_then(|_| given.value_source(flag.get_id().as_str()));
+        if !matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
+            said.extend(of_flag(flag, key, value)?);
         }
     }
-    arguments.extend_from_slice(&argv[2..]);
-    Ok(arguments)
+    Ok(said)
 }
 
-fn read(file: &ConfigFile) -> Result<Option<(&Path, Table)>> {
-    let (path, must_be) = match file {
-        ConfigFile::Named(path) => (path, true),
-        ConfigFile::Usual(path) => (path, false),
-    };
-    let text = match std::fs::read_to_string(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must_be => return Ok(None),
-        read => read.with_context(|| format!("read the configuration `{}`", path.display()))?,
-    };
-    let table = text.parse().with_context(|| format!("read the configuration `{}`", path.display()))?;
-    Ok(Some((path, table)))
+/// What is wrong with a key, and which one is meant.
+fn unknown(serve: &Command, key: &str) -> String {
+    let names = flags(serve).filter_map(Arg::get_long);
+    let like = names.map(|name| (strsim::jaro_winkler(name, key), name)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let meant = like
+        .filter(|(alike, _)| *alike >= ALIKE)
+        .map_or(String::new(), |(_, name)| format!(": `{name}` is meant?"));
+    format!("there is no key `{key}`{meant} (`dragnet config` prints all of them)")
 }
 
-/// The flags that may stand in a file.
-fn flags(cli: &Command) -> Vec<Arg> {
-    let serve = cli.find_subcommand(SERVE).map(|serve| serve.get_arguments().cloned().collect::<Vec<_>>());
-    let is_in_file =
-        |flag: &Arg| flag.get_long().is_some_and(|name| !NOT_IN_FILE.contains(&name)) && !flag.is_hide_set();
-    serve.unwrap_or_default().into_iter().filter(is_in_file).collect()
-}
-
-fn find<'a>(flags: &'a [Arg], key: &str) -> Result<&'a Arg> {
-    let names = || flags.iter().filter_map(|flag| Some((flag.get_long()?, flag)));
-    let wanted = key.replace('_', "-");
-    if let Some((_, flag)) = names().find(|(name, _)| *name == wanted) {
-        return Ok(flag);
-    }
-    let likeness = |name: &str| strsim::jaro_winkler(name, &wanted);
-    let nearest = names().map(|(name, _)| name).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    match nearest.filter(|name| likeness(name) >= LIKE) {
-        Some(name) => bail!("there is no key `{key}`: is it `{name}`?"),
-        None => bail!("there is no key `{key}`: `dragnet config` prints all of them"),
-    }
-}
-
-/// A key and its value as arguments.
-fn of_value(flag: &Arg, key: &str, value: &Value) -> Result<Vec<OsString>> {
-    let name = flag.get_long().unwrap_or(key);
-    if let ArgAction::SetTrue = flag.get_action() {
-        return match value {
-            Value::Boolean(true) => Ok(vec![format!("--{name}").into()]),
-            Value::Boolean(false) => Ok(Vec::new()),
-            other => bail!("`{key}` is `true` or `false`, not `{other}`"),
-        };
-    }
-    let one = |value: &Value| match value {
-        Value::String(text) => Ok(text.clone()),
-        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => Ok(value.to_string()),
-        other => bail!("`{key}` takes text or a number, not `{other}`"),
-    };
-    let argument = |text: String| OsString::from(format!("--{name}={text}"));
-    match value {
-        Value::Array(values) => {
-            let values: Vec<String> = values.iter().map(one).collect::<Result<_>>()?;
-            match (flag.get_action(), flag.get_value_delimiter()) {
-                (_, Some(delimiter)) => Ok(vec![argument(values.join(&delimiter.to_string()))]),
-                (ArgAction::Append, None) => Ok(values.into_iter().map(argument).collect()),
-                _ => bail!("`{key}` takes one value, not a list"),
-            }
+fn of_flag(flag: &Arg, key: &str, value: &toml::Value) -> Result<Vec<OsString>> {
+    use toml::Value::{Array, Boolean, Float, Integer, String};
+    let name = format!("--{key}");
+    let is_switch = matches!(flag.get_action(), ArgAction::SetTrue);
+    Ok(match value {
+        Boolean(true) if is_switch => vec![name.into()],
+        Boolean(false) if is_switch => Vec::new(),
+        _ if is_switch => bail!("`{key}` is of the type {}: it is true or false", value.type_str()),
+        Array(values) => {
+            let all: Result<Vec<Vec<OsString>>> =
+                values.iter().map(|value| of_flag(flag, key, value)).collect();
+            all?.concat()
         }
-        Value::Table(_) => bail!("`{key}` is no section: all keys stand at the top of the file"),
-        value => Ok(vec![argument(one(value)?)]),
-    }
+        String(text) => vec![format!("{name}={text}").into()],
+        Integer(n) => vec![format!("{name}={n}").into()],
+        Float(n) => vec![format!("{name}={n}").into()],
+        other => {
+            bail!("`{key}` is of the type {}: it is a text, a number or a list of them", other.type_str())
+        }
+    })
 }
 
-/// The file with all defaults, each in a comment.
-pub(crate) fn default_file(cli: &Command) -> String {
+/// The file with every key, its meaning and its default, all of it commented out.
+pub(crate) fn commented(mut command: Command) -> Result<String> {
+    command.build();
+    let serve = command.find_subcommand(SERVE).context("the command `serve` is missing")?;
     let mut text = String::from(
-        "# The configuration of `dragnet serve`: each of its flags, by the same name. What the command line says wins.\n\
-         # It is read from --config FILE, else $DRAGNET_CONFIG, else $XDG_CONFIG_HOME/dragnet/config.toml.\n\
-         # `#key = value` is a default; `# key = WHAT` has none.\n",
+        "# The configuration of `dragnet serve`: each key is a flag of it, and what the command line says holds.\n\
+         # It is read from --config FILE, $DRAGNET_CONFIG, or $XDG_CONFIG_HOME/dragnet/config.toml.\n",
     );
     let mut heading = None;
-    for flag in &flags(cli) {
+    for flag in flags(serve) {
         if flag.get_help_heading() != heading {
             heading = flag.get_help_heading();
-            let _ = write!(text, "\n## {}\n", heading.unwrap_or("Service"));
+            text.push_str(&format!("\n## {}\n", heading.unwrap_or("More")));
         }
         text.push('\n');
-        let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
-        for line in wrapped(&help) {
-            let _ = writeln!(text, "# {line}");
-        }
-        let _ = writeln!(text, "{}", default_line(flag));
+        let help = flag.get_long_help().or(flag.get_help()).map(ToString::to_string).unwrap_or_default();
+        help.lines().for_each(|line| text.push_str(&format!("# {line}\n")));
+        text.push_str(&format!("#{} = {}\n", flag.get_long().unwrap_or_default(), example(flag)));
     }
-    text
+    Ok(text)
 }
 
-fn default_line(flag: &Arg) -> String {
-    let name = flag.get_long().unwrap_or_default();
+/// A flag's default as TOML, else the name of its value.
+fn example(flag: &Arg) -> String {
     let defaults: Vec<String> =
-        flag.get_default_values().iter().map(|value| literal(&value.to_string_lossy())).collect();
+        flag.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect();
+    let quoted = |text: &String| match text.parse::<f64>() {
+        Ok(_) => text.clone(),
+        Err(_) => format!("{text:?}"),
+    };
     let is_list = matches!(flag.get_action(), ArgAction::Append);
     match (flag.get_action(), defaults.as_slice()) {
-        (ArgAction::SetTrue, _) => format!("#{name} = false"),
+        (ArgAction::SetTrue, _) => "false".into(),
         (_, []) => {
-            let what = flag.get_value_names().and_then(|names| names.first()).map_or("VALUE", |name| name);
-            if is_list { format!("# {name} = [{what}, …]") } else { format!("# {name} = {what}") }
+            let name = flag
+                .get_value_names()
+                .and_then(|names| names.first())
+                .map_or_else(|| "VALUE".to_owned(), ToString::to_string);
+            if is_list { format!("[{name:?}]") } else { format!("{name:?}") }
         }
-        (_, [one]) if !is_list => format!("#{name} = {one}"),
-        (_, many) => format!("#{name} = [{}]", many.join(", ")),
+        (_, [one]) if !is_list => quoted(one),
+        (_, all) => format!("[{}]", all.iter().map(quoted).collect::<Vec<_>>().join(", ")),
     }
-}
-
-/// A default as TOML has it.
-fn literal(text: &str) -> String {
-    let is_number = text.parse::<f64>().is_ok();
-    if is_number { text.to_owned() } else { Value::from(text).to_string() }
-}
-
-fn wrapped(text: &str) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let line = lines.last_mut().filter(|line| line.len() + word.len() < WIDTH);
-        match line {
-            Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            None => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
-    fn arguments_of(file: &str, command_line: &[&str]) -> Result<String, String> {
-        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let path = folder.path().join("config.toml");
-        std::fs::write(&path, file).map_err(|e| e.to_string())?;
-        let argv = ["dragnet", "serve"].iter().chain(command_line).map(OsString::from).collect();
-        let found = arguments(crate::Cli::command(), argv, &ConfigFile::Named(path));
-        let words = found.map_err(|e| e.root_cause().to_string())?;
-        Ok(words[2..].iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" "))
+    fn command() -> Command {
+        Command::new("dragnet").subcommand(
+            Command::new(SERVE)
+                .arg(
+                    Arg::new("listen")
+                        .long("listen")
+                        .default_value("127.0.0.1:7070")
+                        .help("Where the API listens"),
+                )
+                .arg(Arg::new("set").long("set").action(ArgAction::Append).value_name("NAME=VALUE"))
+                .arg(Arg::new("quiet").long("quiet").action(ArgAction::SetTrue))
+                .arg(Arg::new("config").long("config").value_parser(clap::value_parser!(PathBuf))),
+        )
+    }
+
+    /// The whole command line that comes of a file and the user's words.
+    fn line(text: &str, words: &[&str]) -> Result<String, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("config.toml");
+        std::fs::write(&file, text).expect("a file");
+        let settings = Settings { config: Some(file), ..Settings::default() };
+        let words = words.iter().map(OsString::from).collect();
+        let line = with_file(command(), words, &settings).map_err(|e| format!("{e:#}"))?;
+        Ok(line.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" "))
     }
 
     #[test]
-    fn a_file_says_what_the_command_line_leaves_out() {
-        for (file, command_line, want) in [
-            ("", &[][..], Ok("")),
-            ("mappers = 3", &[], Ok("--mappers=3")),
-            ("mapper_silence_s = 9", &[], Ok("--mapper-silence-s=9")),
-            ("mappers = 3\npoll-s = 0.5", &["--mappers", "1"], Ok("--poll-s=0.5 --mappers 1")),
-            ("roles = ['api', 'launch']", &[], Ok("--roles=api,launch")),
-            ("roles = ['api']", &["--roles", "local"], Ok("--roles local")),
-            ("beyond = ['a=t', 'b=t']", &[], Ok("--beyond=a=t --beyond=b=t")),
-            ("maper = 3", &[], Err("there is no key `maper`: is it `mapper`?")),
-            ("disk_low = 3", &[], Err("there is no key `disk_low`: is it `disk-low-mib`?")),
-            ("zzz = 3", &[], Err("there is no key `zzz`: `dragnet config` prints all of them")),
-            ("config = 'x'", &[], Err("there is no key `config`: is it `confirm-s`?")),
-            ("mappers = [1, 2]", &[], Err("`mappers` takes one value, not a list")),
-            ("[mappers]\nn = 1", &[], Err("`mappers` is no section: all keys stand at the top of the file")),
-        ] {
-            let want = want.map(str::to_owned).map_err(str::to_owned);
-            assert_eq!(arguments_of(file, command_line), want, "{file:?} and {command_line:?}");
+    fn the_file_comes_before_the_command_line() {
+        let all = "listen = \"h:1\"\nset = [\"a=1\", \"b=2\"]\nquiet = true";
+        let rows: [(&str, &[&str], &str); 5] = [
+            (all, &["dragnet", "serve"], "dragnet serve --listen=h:1 --quiet --set=a=1 --set=b=2"),
+            (
+                all,
+                &["dragnet", "serve", "--listen", "x:2"],
+                "dragnet serve --quiet --set=a=1 --set=b=2 --listen x:2",
+            ),
+            (all, &["dragnet", "serve", "--set", "c=3"], "dragnet serve --listen=h:1 --quiet --set c=3"),
+            ("quiet = false", &["dragnet", "serve"], "dragnet serve"),
+            ("what is this", &["dragnet", "list"], "dragnet list"),
+        ];
+        for (text, words, expected) in rows {
+            assert_eq!(line(text, words).as_deref(), Ok(expected), "{words:?}");
         }
     }
 
     #[test]
-    fn the_default_file_holds_every_flag_and_says_what_clap_says() {
-        let cli = crate::Cli::command();
-        let text = default_file(&cli);
-        for flag in flags(&cli) {
-            let name = flag.get_long().unwrap_or_default();
-            let key = format!("{name} = ");
-            assert!(text.lines().any(|line| line.trim_start_matches(['#', ' ']).starts_with(&key)), "{name}");
+    fn what_is_wrong_is_named() {
+        let rows = [
+            ("lissten = \"h:1\"", "there is no key `lissten`: `listen` is meant?"),
+            ("smile = 1", "there is no key `smile` ("),
+            ("config = \"x\"", "there is no key `config`"),
+            ("quiet = 1", "`quiet` is of the type integer: it is true or false"),
+            ("listen = { a = 1 }", "`listen` is of the type table: it is a text"),
+            ("listen =", "config.toml"),
+        ];
+        for (text, expected) in rows {
+            let said = line(text, &["dragnet", "serve"]).expect_err(text);
+            assert!(said.contains(expected), "{text}: {said}");
         }
-        let is_default =
-            |line: &&str| line.starts_with('#') && !line.starts_with("# ") && !line.starts_with("##");
-        let defaults: String =
-            text.lines().filter(is_default).map(|line| line[1..].to_owned() + "\n").collect();
-        let words = arguments_of(&defaults, &[]).unwrap();
-        let said =
-            cli.try_get_matches_from(["dragnet", "serve"].into_iter().chain(words.split(' '))).unwrap();
-        let serve = said.subcommand_matches(SERVE).unwrap();
-        assert_eq!(serve.get_one::<u64>("disk_low_mib"), Some(&128));
+    }
+
+    #[test]
+    fn the_default_is_a_file_that_says_nothing() {
+        let text = commented(command()).expect("a text");
+        assert!(text.contains("# Where the API listens\n#listen = \"127.0.0.1:7070\"\n"), "{text}");
+        assert!(text.parse::<toml::Table>().is_ok_and(|table| table.is_empty()), "{text}");
+        let on: String = text
+            .lines()
+            .map(|line| {
+                line.strip_prefix('#')
+                    .filter(|rest| !rest.starts_with([' ', '#']))
+                    .unwrap_or_default()
+                    .to_owned()
+                    + "\n"
+            })
+            .collect();
+        assert_eq!(on.parse::<toml::Table>().map(|table| table.len()), Ok(3), "{on}");
     }
 }

@@ -38,12 +38,11 @@ struct Cli {
 
 fn main() -> ExitCode {
     let settings = Settings::read();
-    let argv = std::env::args_os().collect();
-    let arguments = match config::arguments(Cli::command(), argv, &settings.config) {
-        Ok(arguments) => arguments,
+    let line = match config::with_file(Cli::command(), std::env::args_os().collect(), &settings) {
+        Ok(line) => line,
         Err(e) => return failed(&e),
     };
-    let cli = Cli::parse_from(arguments);
+    let cli = Cli::parse_from(line);
     settings.start_log(cli.command.log_format());
     dragnet_pattern::crash::arm(&settings.crash);
     match cli.command.run(&settings) {

@@ -49,6 +49,9 @@ pub(crate) struct ServiceArgs {
     /// The most memory of one mapper, in MiB; one that needs more costs an attempt of its shard
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     mapper_memory_mib: u64,
+    /// The most seconds of processor time for one shard; one that needs more costs an attempt of it
+    #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    shard_cpu_s: u64,
     /// Seconds without progress after which a mapper is killed
     #[arg(long, value_name = "S", default_value_t = 60)]
     mapper_silence_s: u64,
@@ -151,7 +154,7 @@ impl Service {
             let listener = bound.with_context(|| format!("listen on {}", listen.at))?;
             url = format!("http://{}", listener.local_addr()?);
             let (door, client_time) = (Arc::new(door), listen.limits.client_time());
-            let app = router(Api { store: store.clone(), output, door, client_time })
+            let app = router(Api::new(store.clone(), output, door, client_time, stop.subscribe()))
                 .merge(health::public_router(health.clone()))
                 .layer(axum::middleware::from_fn_with_state(health.clone(), health::watch));
             http.push(runtime.spawn(async move {
@@ -255,6 +258,7 @@ impl Service {
         let mut arguments = vec!["map".to_owned(), "--lifeline".to_owned()];
         let mut say = |flag: &str, value: u64| arguments.extend([flag.to_owned(), value.to_string()]);
         say("--memory-mib", self.args.mapper_memory_mib);
+        say("--cpu-s", self.args.shard_cpu_s);
         say("--host-connections", (self.args.host_connections / mappers).max(1) as u64);
         if let Some(mib) = self.args.host_mib_s {
             say("--host-bytes-s", (mib << 20) / mappers as u64);
@@ -451,6 +455,7 @@ impl ServiceArgs {
             output: None,
             mappers: None,
             mapper_memory_mib: 2048,
+            shard_cpu_s: 600,
             mapper_silence_s: 60,
             host_connections: 32,
             host_mib_s: None,

@@ -14,18 +14,20 @@ pub(crate) enum LogFormat {
 }
 
 /// What the environment says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
     /// `DRAGNET_STATE`, else `$XDG_STATE_HOME/dragnet`, else `~/.local/state/dragnet`.
     pub(crate) state: PathBuf,
     /// `DRAGNET_SERVER`: the service that client commands talk to.
     pub(crate) server: Option<String>,
+    /// `DRAGNET_CONFIG`: the configuration of `serve`.
+    pub(crate) config: Option<PathBuf>,
+    /// `$XDG_CONFIG_HOME/dragnet/config.toml`, else `~/.config/dragnet/config.toml`: the same where there is one.
+    pub(crate) usual_config: PathBuf,
     /// `DRAGNET_API_KEY`: the key that client commands show. An argument would stand in the list of processes.
     pub(crate) api_key: Option<Secret>,
-    /// `DRAGNET_CONFIG`, else `$XDG_CONFIG_HOME/dragnet/config.toml`, else `~/.config/dragnet/config.toml`.
-    pub(crate) config: ConfigFile,
     /// `DRAGNET_LOG`: what is logged, in tracing's filter syntax.
-    log: Option<String>,
+    pub(crate) log: Option<String>,
     /// `DRAGNET_CRASH`: a crash point, for tests; nothing in a build without them.
     pub(crate) crash: String,
     /// `CARGO_HOME`, else `~/.cargo`: where `demo` finds documents.
@@ -34,31 +36,18 @@ pub(crate) struct Settings {
     pub(crate) rustup_home: PathBuf,
 }
 
-/// Where `serve` is configured.
-#[derive(Debug, Clone)]
-pub(crate) enum ConfigFile {
-    /// It has to be there.
-    Named(PathBuf),
-    /// It may be there.
-    Usual(PathBuf),
-}
-
 impl Settings {
     pub(crate) fn read() -> Settings {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let home = PathBuf::from(var("HOME").unwrap_or_else(|| "/".into()));
         let state_home = var("XDG_STATE_HOME").map_or_else(|| home.join(".local/state"), PathBuf::from);
+        let config_home = var("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from);
         Settings {
+            config: var("DRAGNET_CONFIG").map(PathBuf::from),
+            usual_config: config_home.join("dragnet/config.toml"),
             state: var("DRAGNET_STATE").map_or_else(|| state_home.join("dragnet"), PathBuf::from),
             server: var("DRAGNET_SERVER"),
             api_key: var("DRAGNET_API_KEY").map(Secret::new),
-            config: match var("DRAGNET_CONFIG") {
-                Some(file) => ConfigFile::Named(file.into()),
-                None => {
-                    let folder = var("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from);
-                    ConfigFile::Usual(folder.join("dragnet/config.toml"))
-                }
-            },
             log: var("DRAGNET_LOG"),
             crash: var("DRAGNET_CRASH").unwrap_or_default(),
             cargo_home: var("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from),

@@ -8,6 +8,7 @@
 mod hadoop;
 mod local;
 mod process;
+mod slots;
 
 #[cfg(feature = "hadoop")]
 pub use hadoop::{Hadoop, HadoopPolicy, HostLimits, Submit};

@@ -4,6 +4,7 @@
 //! process can observe it; when the owner dies another claims the row and runs what has no record yet.
 
 use crate::process::{Mapper, MapperCommand};
+use crate::slots::{Claimed, Slot, Slots};
 use crate::{Engine, Error, Observed, Round, failed};
 use async_trait::async_trait;
 use dragnet_kernel::coverage::Reason;
@@ -14,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
@@ -55,7 +56,7 @@ impl Local {
         policy: LocalPolicy,
         stop: watch::Receiver<bool>,
     ) -> (Local, impl Controller) {
-        let slots = Arc::new(Semaphore::new(policy.mappers.max(1)));
+        let slots = Slots::new(policy.mappers.max(1));
         let pool = Arc::new(Pool { policy, slots, idle: Mutex::default(), stopped: Notify::new() });
         let driver = Driver { pool: pool.clone(), stop };
         (Local { store, pool }, driver)
@@ -114,10 +115,10 @@ struct Report {
     attempts_failed: u64,
 }
 
-/// Mappers, shared by all runs of this process: whoever has a slot may use one.
+/// Mappers, shared by all runs of this process: whoever has a slot may use one, and slots go to tenants in turn.
 struct Pool {
     policy: LocalPolicy,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     idle: Mutex<Vec<Mapper>>,
     stopped: Notify,
 }
@@ -214,6 +215,11 @@ impl Driver {
         let progress = Arc::new(Progress::default());
         progress.bytes_read.store(report.bytes_read, Ordering::Relaxed);
         progress.attempts_failed.store(report.attempts_failed, Ordering::Relaxed);
+        let by = Claimed {
+            tenant: claim.work.tenant.clone(),
+            priority: claim.work.priority,
+            run: round.run.clone(),
+        };
         let mut tasks: VecDeque<Task> = tasks.into();
         let mut running = JoinSet::new();
         let mut stop = self.stop.clone();
@@ -236,14 +242,11 @@ impl Driver {
                     Ok(Err(e)) => return Err(failed(e)),
                     Ok(Ok(())) | Err(_) => {}
                 },
-                slot = self.pool.slots.clone().acquire_owned(), if !tasks.is_empty() => {
-                    let (Ok(slot), Some(task)) = (slot, tasks.pop_front()) else { break };
+                slot = self.pool.slots.acquire(&by), if !tasks.is_empty() => {
+                    let Some(task) = tasks.pop_front() else { break };
                     let (pool, output, progress) = (self.pool.clone(), round.output.clone(), progress.clone());
-                    let attempts = async move {
-                        let result = run_task(&pool, &output, &task, &progress).await;
-                        drop(slot);
-                        result
-                    };
+                    let by = by.clone();
+                    let attempts = async move { run_task(&pool, &by, slot, &output, &task, &progress).await };
                     running.spawn(attempts.in_current_span());
                 }
                 () = self.pool.stopped.notified() => {}
@@ -298,14 +301,22 @@ fn tasks_of(text: &[u8]) -> Result<Vec<Task>, serde_json::Error> {
     text.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice).collect()
 }
 
-/// All attempts of one task. An error is the engine's own: the task's failure is a note in the output.
+/// All attempts of one task, of which each after the first waits for its turn again. An error is the engine's own: the
+/// task's failure is a note in the output.
 async fn run_task(
     pool: &Pool,
+    by: &Claimed,
+    slot: Slot,
     output: &Output,
     task: &Task,
     progress: &Progress,
 ) -> Result<(), dragnet_run::Error> {
+    let mut slot = Some(slot);
     for attempt in 1..=pool.policy.attempts_max {
+        let held = match slot.take() {
+            Some(slot) => slot,
+            None => pool.slots.acquire(by).await,
+        };
         if progress.closed.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -345,6 +356,7 @@ async fn run_task(
             }
         }
         progress.attempts_failed.fetch_add(1, Ordering::Relaxed);
+        drop(held);
         tokio::time::sleep(Duration::from_millis(50 * u64::from(attempt))).await;
     }
     Ok(())

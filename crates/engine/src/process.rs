@@ -4,6 +4,7 @@
 //! is its life-line: when this process dies, however, the pipe ends, and the child exits.
 
 use dragnet_run::{Outcome, Task};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -21,6 +22,9 @@ pub struct MapperCommand {
     /// Its arguments.
     pub arguments: Vec<String>,
 }
+
+/// What the kernel sends a process that has used its processor time, on Linux and macOS alike.
+const SIGXCPU: i32 = 24;
 
 /// A mapper that lives.
 pub(crate) struct Mapper {
@@ -113,6 +117,9 @@ impl Mapper {
     /// How it ended, for a person: by which signal or with which code, and its last word.
     async fn lost(&mut self, last_line: Option<String>) -> String {
         let ended = match tokio::time::timeout(Duration::from_secs(5), self.child.wait()).await {
+            Ok(Ok(status)) if status.signal() == Some(SIGXCPU) => {
+                return "the shard took more processor time than one may".into();
+            }
             Ok(Ok(status)) => status.to_string(),
             _ => "no answer".into(),
         };

@@ -11,7 +11,11 @@ use serde_json::{Value as Json, json};
 pub async fn of(store: &dyn Store, work: &Work, rows: &[Row]) -> Result<Json, Error> {
     let sql = "select count(*), coalesce(sum(bytes), 0), coalesce(sum(records), 0), coalesce(sum(hits), 0) \
                from settled where work_id = ?1";
-    let sums = store.query(Statement::new(sql, vec![work.id.as_str().into()])).await?;
+    // What nobody has looked at yet has settled nothing: a request that was just accepted costs no query.
+    let sums = match rows {
+        [] => Vec::new(),
+        _ => store.query(Statement::new(sql, vec![work.id.as_str().into()])).await?,
+    };
     let sum = |n: usize| sums.first().map_or(0, |row| row[n].int());
     let metric = |controller: &str, name: &str| {
         let row = rows.iter().find(|row| row.controller == controller);
@@ -58,6 +62,7 @@ pub fn summary(work: &Work) -> Json {
             "hits": format!("/v1/jobs/{id}/hits"),
             "coverage": format!("/v1/jobs/{id}/coverage"),
             "bill": format!("/v1/jobs/{id}/bill"),
+            "events": format!("/v1/jobs/{id}/events"),
         },
     })
 }

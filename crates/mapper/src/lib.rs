@@ -19,6 +19,9 @@ pub struct Map {
     /// The most memory, in MiB
     #[arg(long, value_name = "MIB")]
     memory_mib: Option<u64>,
+    /// The most seconds of processor time for one shard
+    #[arg(long, value_name = "S")]
+    cpu_s: Option<u64>,
     /// Seconds for which a task is tried again while the output or a server of objects does not serve
     #[arg(long, value_name = "S", default_value_t = 0)]
     patience_s: u64,
@@ -62,6 +65,9 @@ impl Map {
             }
             let task: Task = serde_json::from_str(text).with_context(|| format!("read the task `{text}`"))?;
             eprintln!("reporter:status:shard {}", task.shard);
+            if let Some(seconds) = self.cpu_s {
+                limit_processor_time(seconds).context("limit the shard's processor time")?;
+            }
             let outcome = self.run_patiently(&mut mapper, &task);
             let outcome = outcome.with_context(|| format!("run shard {}", task.shard))?;
             failed |= matches!(outcome, Outcome::Failed(_) | Outcome::Blocked { .. } | Outcome::Away { .. });
@@ -107,6 +113,17 @@ impl Map {
             pause = (pause * 2).min(Duration::from_secs(30));
         }
     }
+}
+
+/// Has the kernel end this process (SIGXCPU) when it has run for so long from now on: a pattern may take quadratic time,
+/// and no other shard is to wait for it. The limit is of the whole process's time, so it moves on with each shard.
+fn limit_processor_time(seconds: u64) -> std::io::Result<()> {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime).tv_sec;
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Cpu).maximum;
+    let soft = u64::try_from(used).unwrap_or_default().saturating_add(seconds).saturating_add(1);
+    let soft = hard.map_or(soft, |hard| soft.min(hard));
+    let limit = rustix::process::Rlimit { current: Some(soft), maximum: hard };
+    Ok(rustix::process::setrlimit(rustix::process::Resource::Cpu, limit)?)
 }
 
 /// Lines of stdin, read by a thread of their own, so that its end is noticed while a shard is scanned.

@@ -52,7 +52,7 @@ pub use owner::{Owner, reap};
 pub use sql::{Sql, SqlStore, Tables};
 pub use store::{
     Accept, Accepted, Advance, Claim, Claimant, Event, Expired, Fence, Filter, Group, IdempotencyKey,
-    KEY_LIFE, Message, Next, OUTBOX, PRIORITY, PRIORITY_MAX, Page, Publish, Release, Row, Statement, Store,
-    Value, Work,
+    KEY_LIFE, Message, Next, OUTBOX, PRIORITY, PRIORITY_MAX, Page, Publish, Release, Row, Shares, Statement,
+    Store, Value, Work,
 };
 pub use worker::{Policy, Worker, run};

@@ -7,7 +7,7 @@
 
 use crate::sql::{
     Access, Batches, Connect, Db, NOTE_MODULE, Param, Readers, SCHEMA_VERSION, SignalMap, Signals, SqlStore,
-    Tables, Versions,
+    Tables, Versions, Writers,
 };
 use crate::store::{OUTBOX, Value};
 use crate::{Error, Machine};
@@ -28,8 +28,10 @@ const STILL: Duration = Duration::from_secs(10);
 const LOCK_MS: u32 = 2_000;
 /// One writer for requests: gathered they cost a quarter of what each by itself does.
 const ACCEPTS: Batches = Batches { writers: 1, most: 512 };
-/// Steps are transactions of their own, as each waits for its work's row; the server commits them together.
-const STEPS: Batches = Batches { writers: 8, most: 1 };
+/// Steps of works that nobody else is at go together: while one writer commits, the other gathers.
+const STEPS: Batches = Batches { writers: 2, most: 256 };
+/// All else is a transaction of its own, as it may wait for its work's row; the server commits them together.
+const OTHERS: Batches = Batches { writers: 6, most: 1 };
 /// The channel of notices, within the schema.
 const CHANNEL: &str = "dragnet";
 /// What keeps two processes from making the tables at once.
@@ -88,8 +90,14 @@ pub fn open_with(
         listen(url, channel, &signals)?;
     }
     let readers = Readers::new(connecting.clone());
-    SqlStore::new(connecting, readers, signals, machines, (ACCEPTS, Some(STEPS)))
-        .map_err(|e| Error::Open(format!("start the store's writers: {e}")))
+    SqlStore::new(
+        connecting,
+        readers,
+        signals,
+        machines,
+        Writers::Each { accepts: ACCEPTS, steps: STEPS, others: OTHERS },
+    )
+    .map_err(|e| Error::Open(format!("start the store's writers: {e}")))
 }
 
 fn config(url: &str) -> Result<Config, Error> {
@@ -195,6 +203,20 @@ impl Db for Postgres {
         let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
         let changed = self.call(async |client| client.execute(&statement, &values).await)?;
         Ok(changed as usize)
+    }
+
+    /// The server takes them one after the other, and each is on its way before the last is answered.
+    fn execute_all(&mut self, statements: &[(&str, Vec<Param<'_>>)]) -> Result<(), Error> {
+        let mut prepared = Vec::new();
+        for (sql, values) in statements {
+            let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
+            prepared.push((self.prepare(sql)?, values));
+        }
+        let sent = async |client: &Client| {
+            let answers = prepared.iter().map(|(statement, values)| client.execute(statement, values));
+            futures_util::future::try_join_all(answers).await
+        };
+        self.call(sent).map(drop)
     }
 
     fn begin(&mut self, access: Access) -> Result<(), Error> {

@@ -2,12 +2,11 @@
 
 use crate::sql::{
     Access, Batches, Connect, Db, NOTE_MODULE, Param, Readers, SCHEMA_VERSION, Signals, SqlStore, Tables,
-    Versions,
+    Versions, Writers,
 };
 use crate::store::Value;
 use crate::{Error, Machine};
 use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter, types::ValueRef};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,8 @@ use std::time::Duration;
 const VERSION_MIN: i32 = 3_051_003;
 /// How long a commit waits for another process's.
 const BUSY: Duration = Duration::from_secs(2);
+/// The most memory of a connection's cache of pages, in KiB.
+const CACHE_KIB: i64 = 16 << 10;
 /// One writer, as the file has one write lock; what gathers while it commits is committed together.
 const BATCHES: Batches = Batches { writers: 1, most: 512 };
 
@@ -43,40 +44,22 @@ pub fn open(file: &Path, machines: &'static [Machine], modules: &[Tables]) -> Re
     };
     let readers = Readers::new(connecting(OpenFlags::SQLITE_OPEN_READ_ONLY));
     let connect = connecting(OpenFlags::SQLITE_OPEN_READ_WRITE);
-    SqlStore::new(connect, readers, Signals::default(), machines, (BATCHES, None))
+    SqlStore::new(connect, readers, Signals::default(), machines, Writers::One(BATCHES))
         .map_err(|e| opening(e.to_string()))
 }
 
-/// Copies the store in `file`, as it is at one moment, into the empty file `to`, while others go on with it.
+/// Copies the store in `file`, as it is at one moment, into the new file `to`. Whoever writes goes on meanwhile.
 ///
 /// # Errors
-/// [`Error::Open`] when one of them can't be read or written.
-pub fn snapshot(file: &Path, to: &Path) -> Result<(), Error> {
-    let copy = || -> rusqlite::Result<()> {
-        let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        connection.busy_timeout(BUSY)?;
-        connection.execute("vacuum into ?1", [to.to_string_lossy()]).map(drop)
-    };
-    let opening =
-        |e: String| Error::Open(format!("copy the store `{}` to `{}`: {e}", file.display(), to.display()));
-    copy().map_err(|e| opening(e.to_string()))?;
-    let synced = std::fs::File::open(to).and_then(|copy| copy.sync_all());
-    synced.map_err(|e| opening(e.to_string()))
-}
-
-/// The works in the store in `file` that have not ended, by id, with their stages.
-///
-/// # Errors
-/// [`Error::Open`] when it can't be read.
-pub fn unended(file: &Path) -> Result<BTreeMap<String, String>, Error> {
-    let read = || -> rusqlite::Result<BTreeMap<String, String>> {
-        let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        connection.busy_timeout(BUSY)?;
-        let mut statement = connection.prepare("select id, stage from work where ended_ms is null")?;
-        let works = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        works.collect()
-    };
-    read().map_err(|e| Error::Open(format!("read the store `{}`: {e}", file.display())))
+/// [`Error::Open`] when there is no store or the copy can't be written.
+pub fn copy(file: &Path, to: &Path) -> Result<(), Error> {
+    let copying = |e: String| Error::Open(format!("copy the store `{}`: {e}", file.display()));
+    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE);
+    let connection = connection.map_err(|e| copying(e.to_string()))?;
+    make_private(to).map_err(|e| copying(e.to_string()))?;
+    // It syncs what it has written (sqlite.org/lang_vacuum.html).
+    let copied = connection.execute("vacuum into ?1", [to.to_string_lossy()]);
+    copied.map(drop).map_err(|e| copying(e.to_string()))
 }
 
 fn connect(file: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
@@ -85,6 +68,8 @@ fn connect(file: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     connection.set_prepared_statement_cache_capacity(128);
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
+    // Steps of many works touch many pages: with the default of 2 MB they are read from the file over and over.
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     // A savepoint journals the pages that it may have to take back: in memory, not in a file.
     connection.pragma_update(None, "temp_store", "memory")?;

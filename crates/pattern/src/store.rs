@@ -6,6 +6,7 @@
 use crate::{Error, Status, Step};
 use async_trait::async_trait;
 use serde_json::Value as Json;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,9 +125,28 @@ pub struct Claimant {
     pub lease: Duration,
     /// The one work that is claimed, where others are left to others.
     pub only: Option<String>,
+    /// How much of it may be one tenant's.
+    pub shares: Shares,
     /// Whether what was in hand at a crash is claimed like anything else: by controllers that can't have
     /// been what crashed.
     pub takes_suspects: bool,
+}
+
+/// Keeps one tenant from having all that a claimant does at once.
+#[derive(Debug, Clone, Default)]
+pub struct Shares {
+    /// The most rows of one tenant in hand at once; all where there is none.
+    pub most: Option<usize>,
+    /// How many each tenant has in hand already.
+    pub in_hand: HashMap<String, usize>,
+}
+
+impl Shares {
+    /// How many more rows of the tenant may be claimed.
+    pub fn room(&self, tenant: &str) -> usize {
+        let in_hand = self.in_hand.get(tenant).copied().unwrap_or_default();
+        self.most.map_or(usize::MAX, |most| most.saturating_sub(in_hand))
+    }
 }
 
 /// A request to be logged.
@@ -430,7 +450,8 @@ pub trait Store: Send + Sync {
     /// that has not ended; a request that is replayed is never refused for that.
     async fn accept(&self, accept: Accept) -> Result<Accepted, Error>;
 
-    /// Claims up to `most` rows of a controller that are due. What was in hand at a crash is left to
+    /// Claims up to `most` rows of a controller that are due: one of each tenant, beginning after the tenant that was
+    /// served last, then a second of each; of a tenant by priority, then what fell due first. What was in hand at a crash is left to
     /// [`Store::claim_alone`].
     async fn claim(&self, controller: &str, by: &Claimant, most: usize) -> Result<Vec<Claim>, Error>;
 

@@ -4,10 +4,10 @@
 //! polling interval ends (another process may have sent it). Nothing is held while a work waits.
 
 use crate::{
-    Advance, Claim, Claimant, Controller, Error, Failure, Fence, Next, Owner, Release, Store, crash,
+    Advance, Claim, Claimant, Controller, Error, Failure, Fence, Next, Owner, Release, Shares, Store, crash,
     full_jitter, owner,
 };
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -83,8 +83,13 @@ impl Worker {
         only: Option<String>,
     ) -> Result<Worker, Error> {
         let owner = Owner::new(locks)?;
-        let claimant =
-            Claimant { owner: owner.id().to_owned(), lease: policy.lease, only, takes_suspects: false };
+        let claimant = Claimant {
+            owner: owner.id().to_owned(),
+            lease: policy.lease,
+            only,
+            shares: Shares::default(),
+            takes_suspects: false,
+        };
         Ok(Worker {
             store,
             policy,
@@ -236,6 +241,9 @@ enum Held {
 /// Steps at once of a controller that only watches other processes.
 const WATCHED_AT_ONCE: usize = 4096;
 
+/// Of these, those of one tenant: others' are to find a place at once, whatever one has waiting.
+const WATCHED_OF_ONE: usize = 256;
+
 /// How soon a store that failed is asked again, however seldom it is polled.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a worker leaves alone what others have locked.
@@ -244,8 +252,11 @@ const CONTENDED: Duration = Duration::from_millis(20);
 async fn drive(worker: Arc<Worker>, controller: Arc<dyn Controller>, mut stop: watch::Receiver<bool>) {
     let can_crash = controller.can_crash();
     // A step that only watches other processes may be long, and must not keep others from theirs.
-    let slots = Arc::new(Semaphore::new(if can_crash { worker.policy.at_once } else { WATCHED_AT_ONCE }));
-    let claimant = Claimant { takes_suspects: !can_crash, ..worker.claimant.clone() };
+    let at_once = worker.policy.at_once;
+    let (at_once, of_one) =
+        if can_crash { (at_once, at_once - at_once / 4) } else { (WATCHED_AT_ONCE, WATCHED_OF_ONE) };
+    let slots = Arc::new(Semaphore::new(at_once));
+    let tenants = Arc::new(Tenants::default());
     let signal = worker.store.signal(controller.name());
     let mut steps = JoinSet::new();
     loop {
@@ -271,6 +282,9 @@ async fn drive(worker: Arc<Worker>, controller: Arc<dyn Controller>, mut stop: w
         if *stop.borrow() {
             break;
         }
+        let shares = Shares { most: Some(of_one), in_hand: tenants.in_hand() };
+        let is_full = shares.in_hand.keys().any(|tenant| shares.room(tenant) == 0);
+        let claimant = Claimant { takes_suspects: !can_crash, shares, ..worker.claimant.clone() };
         let claimed = worker.store.claim(controller.name(), &claimant, free.min(worker.policy.at_once)).await;
         let claims = match claimed {
             Ok(claims) => claims,
@@ -282,9 +296,14 @@ async fn drive(worker: Arc<Worker>, controller: Arc<dyn Controller>, mut stop: w
                 continue;
             }
         };
-        // What is due is in another process's hands just now: to ask again at once would only burden the store.
-        if claims.is_empty() && rest(CONTENDED.min(worker.policy.poll), &mut stop).await {
-            break;
+        // What is due is in another process's hands just now, or its tenant has its share: to ask again at once would
+        // only burden the store.
+        if claims.is_empty() {
+            let pause = if is_full { worker.policy.poll } else { CONTENDED.min(worker.policy.poll) };
+            tokio::select! {
+                () = signal.notified(), if is_full => {}
+                stopped = rest(pause, &mut stop) => if stopped { break },
+            }
         }
         // All of them are renewed from now on, also while they wait for their turn.
         worker.hand().extend(claims.iter().map(|claim| claim.fence.clone()));
@@ -295,15 +314,49 @@ async fn drive(worker: Arc<Worker>, controller: Arc<dyn Controller>, mut stop: w
                 false => Held::Nothing,
             };
             let (worker, controller, signal) = (worker.clone(), controller.clone(), signal.clone());
-            let stop = stop.clone();
+            let (place, stop) = (Tenants::take(&tenants, &claim.work.tenant), stop.clone());
             steps.spawn(async move {
                 step(worker, controller, claim, held, stop).await;
-                drop(slot);
+                drop((slot, place));
                 signal.notify_one();
             });
         }
     }
     while steps.join_next().await.is_some() {}
+}
+
+/// How many steps of each tenant are under way.
+#[derive(Default)]
+struct Tenants(Mutex<HashMap<String, usize>>);
+
+impl Tenants {
+    fn in_hand(&self) -> HashMap<String, usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts a step until what is returned is dropped.
+    fn take(tenants: &Arc<Tenants>, tenant: &str) -> Place {
+        let mut counts = tenants.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(tenant.to_owned()).or_default() += 1;
+        Place { tenants: tenants.clone(), tenant: tenant.to_owned() }
+    }
+}
+
+struct Place {
+    tenants: Arc<Tenants>,
+    tenant: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.tenants.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.tenant);
+            }
+        }
+    }
 }
 
 /// One claim, from its first byte of work to its commit. Whatever is logged in it says whose it is.

@@ -1,8 +1,7 @@
-//! `dragnet config`: the configuration file of `serve`, as it is without one.
+//! `dragnet config`
 
-use crate::{config, exit};
+use crate::config;
 use anyhow::Result;
-use clap::CommandFactory;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -10,8 +9,8 @@ use std::process::ExitCode;
 pub(crate) struct Config {}
 
 impl Config {
-    pub(crate) fn run(self) -> Result<ExitCode> {
-        std::io::stdout().write_all(config::default_file(&crate::Cli::command()).as_bytes())?;
-        Ok(exit::HITS.into())
+    pub(crate) fn run(self, command: clap::Command) -> Result<ExitCode> {
+        std::io::stdout().write_all(config::commented(command)?.as_bytes())?;
+        Ok(ExitCode::SUCCESS)
     }
 }

@@ -13,7 +13,6 @@ mod demo;
 mod hits;
 mod key;
 mod list;
-mod man;
 mod pack;
 mod replay;
 mod scan;
@@ -31,7 +30,7 @@ use crate::operations::OperationArgs;
 use crate::service::{Listen, Service, ServiceArgs};
 use crate::settings::{LogFormat, Settings};
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::{Args, CommandFactory, Subcommand};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -68,22 +67,20 @@ pub(crate) enum Command {
     Cancel(wish::Cancel),
     /// Send a parked job on its way again
     Redrive(wish::Redrive),
+    /// Copy the embedded store and its output, also while a service runs
+    Backup(backup::Backup),
+    /// Put a backup back to where it was made
+    Restore(backup::Restore),
+    /// Print the configuration file of `serve`: every key with its default, commented out
+    Config(config::Config),
+    /// Print completions for a shell, or write man pages
+    Completions(completions::Completions),
     /// Make and change tenants: who submits jobs, and how much each may use
     Tenant(tenant::TenantCommand),
     /// Make, rotate and revoke API keys
     Key(key::KeyCommand),
     /// Show who did what
     AuditLog(audit_log::AuditLog),
-    /// Copy the embedded store and the output, while the service goes on
-    Backup(backup::Backup),
-    /// Put a backup back
-    Restore(backup::Restore),
-    /// Print the configuration file of `serve` with all defaults
-    Config(config::Config),
-    /// Print a script by which a shell completes this command line
-    Completions(completions::Completions),
-    /// Write a manual page for each command
-    Man(man::Man),
     /// Scan shards: what a map task runs (shards as lines on stdin, counters on stderr)
     Map(dragnet_mapper::Map),
 }
@@ -114,14 +111,13 @@ impl Command {
             Command::Bill(command) => command.run(settings),
             Command::Cancel(command) => command.run(settings),
             Command::Redrive(command) => command.run(settings),
+            Command::Backup(command) => command.run(settings),
+            Command::Restore(command) => command.run(settings),
+            Command::Config(command) => command.run(crate::Cli::command()),
+            Command::Completions(command) => command.run(crate::Cli::command()),
             Command::Tenant(command) => command.run(settings),
             Command::Key(command) => command.run(settings),
             Command::AuditLog(command) => command.run(settings),
-            Command::Backup(command) => command.run(settings),
-            Command::Restore(command) => command.run(settings),
-            Command::Config(command) => command.run(),
-            Command::Completions(command) => command.run(),
-            Command::Man(command) => command.run(),
             Command::Map(command) => command.run(),
         }
     }

@@ -13,9 +13,9 @@ use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
-    /// Where flags are read that are not given here; `dragnet config` prints one [default: $DRAGNET_CONFIG, else
-    /// $XDG_CONFIG_HOME/dragnet/config.toml]
+    /// A file that says any of these flags [default: $DRAGNET_CONFIG, else $XDG_CONFIG_HOME/dragnet/config.toml]
     #[arg(long, value_name = "FILE")]
+    #[allow(dead_code, reason = "it is read before the command line is")]
     config: Option<PathBuf>,
     /// Serve nothing: check the configuration, reach all that is needed, and say what is wrong
     #[arg(long)]

@@ -1,51 +1,52 @@
-//! A backup that is made while the service works, and what comes of it when all else is lost.
+//! A backup that is made while a job runs, and all that there is after the state folder has gone.
 
 use crate::harness::{Sandbox, spec, undisturbed};
 
 #[test]
-fn what_was_backed_up_under_way_comes_back_whole() {
+fn a_backup_of_a_service_at_work_is_all_that_is_needed() {
     let sandbox = Sandbox::new();
     let spec = spec(&sandbox.corpus());
     let expected = undisturbed(&spec);
-    let backup = sandbox.path("backup");
-    let (ended, under_way, shown) = {
-        let service = sandbox.serve_with(&["--mappers", "1"], None);
-        let ended = service.submit(&spec);
-        assert_eq!(service.result(&ended), expected);
-        let under_way = service.submit(&spec);
-        service.job_when(&under_way, |job| job["progress"]["shards_done"].as_u64() >= Some(1));
-        let made = sandbox.run(&["backup", backup.to_str().unwrap()]);
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let shown = service.hits(&ended);
-        service.kill();
-        (ended, under_way, shown)
-    };
-    let again = sandbox.run(&["backup", backup.to_str().unwrap()]);
-    let said = String::from_utf8_lossy(&again.stderr).into_owned();
-    assert_eq!(again.status.code(), Some(2), "a backup was overwritten");
-    assert!(said.contains("is not empty"), "{said}");
-    let refused = sandbox.run(&["restore", backup.to_str().unwrap()]);
-    assert_eq!(refused.status.code(), Some(2), "a store was overwritten");
-
-    std::fs::remove_dir_all(sandbox.state()).unwrap();
-    let restored = sandbox.run(&["restore", backup.to_str().unwrap()]);
-    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
-    // Whoever held claims is gone, and with it the lock that would free them at once.
-    let service = sandbox.serve_with(&["--lease-s", "1"], None);
+    let (state, folder) = (sandbox.state(), sandbox.path("backup"));
+    let (state_name, folder_name) = (state.to_str().unwrap(), folder.to_str().unwrap());
+    let service = sandbox.serve_with(&["--mappers", "1"], None);
+    let ended = service.submit(&spec);
     assert_eq!(service.result(&ended), expected);
-    assert_eq!(service.hits(&ended), shown);
-    assert_eq!(service.result(&under_way), expected);
+    let hits = service.hits(&ended);
+    let under_way = service.submit(&spec);
+    service.job_when(&under_way, |job| job["progress"]["shards_done"].as_u64() > Some(0));
+    let said = sandbox.run(&["backup", folder_name]);
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let refused = sandbox.run(&["backup", folder_name]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is not empty"));
+    let refused = sandbox.run(&["restore", folder_name]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("has a store already"));
+    service.kill();
+    std::fs::remove_dir_all(&state).unwrap();
+
+    let elsewhere = sandbox.path("elsewhere");
+    let refused = sandbox.run(&["restore", folder_name, "--state", elsewhere.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("restore it to that path"));
+    let said = sandbox.run(&["restore", folder_name, "--state", state_name]);
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let service = sandbox.serve();
+    for job in [&ended, &under_way] {
+        assert_eq!(service.result(job), expected);
+    }
+    assert_eq!(service.hits(&ended), hits);
 }
 
 #[test]
-fn a_backup_is_its_owner_s_alone() {
-    use std::os::unix::fs::PermissionsExt;
+fn a_backup_that_was_not_finished_is_none() {
     let sandbox = Sandbox::new();
-    drop(sandbox.serve());
-    let backup = sandbox.path("backup");
-    assert!(sandbox.run(&["backup", backup.to_str().unwrap()]).status.success());
-    for (name, want) in [("", 0o700), ("dragnet.db", 0o600), ("backup.json", 0o600), ("output", 0o700)] {
-        let mode = backup.join(name).metadata().unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, want, "{name}");
+    let none = sandbox.path("none");
+    let rows: [(&[&str], &str); 2] = [
+        (&["backup", none.to_str().unwrap()], "is no state folder"),
+        (&["restore", none.to_str().unwrap()], "is no finished backup"),
+    ];
+    for (arguments, expected) in rows {
+        let said = sandbox.run(arguments);
+        assert_eq!(said.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&said.stderr).contains(expected), "{arguments:?}");
     }
 }

@@ -102,7 +102,7 @@ fn what_is_wrong_is_a_problem_that_says_so() {
         assert_eq!(problem["pointer"].as_str().unwrap_or(""), pointer, "{name}: {problem}");
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{name}: {problem}");
     }
-    for path in ["/", "/v1/nothing", "/v1/jobs/none", "/v1/jobs/none/hits", "/v1/jobs/none/bill"] {
+    for path in ["/nothing", "/v1/nothing", "/v1/jobs/none", "/v1/jobs/none/hits", "/v1/jobs/none/bill"] {
         let answer = service.get(path);
         assert_eq!(
             (answer.status, answer.header("content-type")),

@@ -10,6 +10,8 @@ mod cap;
 mod cluster;
 #[cfg(feature = "crash-points")]
 mod crash;
+mod dependencies;
+mod fairness;
 mod faults;
 #[cfg(feature = "hadoop")]
 mod hadoop;
@@ -18,11 +20,12 @@ mod harness;
 mod http;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod kafka;
-mod licences;
+mod listen;
 #[cfg(feature = "hadoop")]
 mod objects;
 mod operation;
 mod oracle;
+mod packaging;
 #[cfg(all(feature = "hadoop", feature = "kafka", feature = "postgres"))]
 mod pipeline;
 #[cfg(feature = "postgres")]
@@ -31,4 +34,5 @@ mod scan;
 mod search;
 mod servers;
 mod soak;
+mod tenants;
 mod two;

@@ -37,7 +37,7 @@ fn exit_codes_are_greps_with_one_more() {
     let said = text(&postgres.stderr);
     assert!(said.contains("PostgreSQL") && said.contains("refused") && !said.contains("secret"), "{said}");
     let open = sandbox.run(&["serve", "--listen", "0.0.0.0:0"]);
-    assert!(text(&open.stderr).contains("no API keys"));
+    assert!(text(&open.stderr).contains("there is no API key: make one"));
 }
 
 #[test]

@@ -5,8 +5,10 @@
 //! work's row is locked first, so that transactions wait for one row at most while they hold nothing else,
 //! and none can wait in a circle.
 
+mod claims;
 mod reads;
 mod retention;
+mod steps;
 mod together;
 mod verbs;
 mod writer;
@@ -21,6 +23,7 @@ use async_trait::async_trait;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use steps::Stepping;
 use tokio::sync::{Notify, Semaphore};
 use writer::{Asked, Writer};
 pub(crate) use writer::{Batches, OnCommit};
@@ -133,6 +136,11 @@ pub(crate) const NOTE_MODULE: &str =
 pub(crate) trait Db: Send {
     /// All rows that a statement gives; `?1`, `?2`, … stand for its values.
     fn query(&mut self, sql: &str, values: &[Param<'_>]) -> Result<Vec<Vec<Value>>, Error>;
+
+    /// Runs statements one after the other; where each is a journey, without waiting for answers in between.
+    fn execute_all(&mut self, statements: &[(&str, Vec<Param<'_>>)]) -> Result<(), Error> {
+        statements.iter().try_for_each(|(sql, values)| self.execute(sql, values).map(drop))
+    }
 
     /// How many rows a statement changed.
     fn execute(&mut self, sql: &str, values: &[Param<'_>]) -> Result<usize, Error>;
@@ -309,7 +317,14 @@ pub(crate) struct Tx<'a> {
     now: i64,
     /// Groups that have something to do once this is committed.
     woken: BTreeSet<String>,
+    /// The groups as a request of this transaction has read them.
+    groups: &'a mut Groups,
+    /// Whether the request may have changed something by now.
+    wrote: bool,
 }
+
+/// Each group's name and topic, once they were read.
+type Groups = Option<Arc<Vec<(String, String)>>>;
 
 /// Connections that only read, opened as they are needed.
 #[derive(Clone)]
@@ -361,24 +376,36 @@ fn begun(kept: Option<Box<dyn Db>>, connect: &Connect, access: Access) -> Result
 pub struct SqlStore {
     /// Takes requests that only add rows.
     accepts: Writer,
-    /// Takes all others.
+    /// Takes controllers' steps.
     steps: Writer,
+    /// Takes all others.
+    others: Writer,
     readers: Readers,
     /// So many read at once: each is a connection.
     reading: Arc<Semaphore>,
     signals: Signals,
     machines: &'static [Machine],
+    turns: Arc<claims::Turns>,
+    swept: Arc<verbs::Swept>,
+}
+
+/// How requests are committed, by kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Writers {
+    /// By one writer.
+    One(Batches),
+    /// By writers of their own.
+    Each { accepts: Batches, steps: Batches, others: Batches },
 }
 
 impl SqlStore {
-    /// A store whose writers connect by `connect`. `batches` says how accepted requests and steps are
-    /// committed; where they are the same, one writer takes both.
+    /// A store whose writers connect by `connect`.
     pub(crate) fn new(
         connect: Connect,
         readers: Readers,
         signals: Signals,
         machines: &'static [Machine],
-        (accepts, steps): (Batches, Option<Batches>),
+        writers: Writers,
     ) -> std::io::Result<SqlStore> {
         let notified = signals.clone();
         let on_commit: OnCommit = Arc::new(move |woken: &BTreeSet<String>| {
@@ -387,19 +414,24 @@ impl SqlStore {
                 notified.wake(OUTBOX);
             }
         });
-        let accepts = Writer::start(accepts, connect.clone(), on_commit.clone())?;
-        let steps = match steps {
-            Some(batches) => Writer::start(batches, connect, on_commit)?,
-            None => accepts.clone(),
+        let start = |batches| Writer::start(batches, connect.clone(), on_commit.clone());
+        let (accepts, steps, others) = match writers {
+            Writers::One(all) => {
+                let writer = start(all)?;
+                (writer.clone(), writer.clone(), writer)
+            }
+            Writers::Each { accepts, steps, others } => (start(accepts)?, start(steps)?, start(others)?),
         };
-        Ok(SqlStore { accepts, steps, readers, reading: Arc::new(Semaphore::new(READS)), signals, machines })
+        let reading = Arc::new(Semaphore::new(READS));
+        let (turns, swept) = (Arc::default(), Arc::default());
+        Ok(SqlStore { accepts, steps, others, readers, reading, signals, machines, turns, swept })
     }
 
     async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+        work: impl Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.steps.write(work).await
+        self.others.write(work).await
     }
 
     async fn read<T: Send + 'static>(
@@ -423,8 +455,8 @@ impl Store for SqlStore {
     }
 
     async fn claim(&self, controller: &str, by: &Claimant, most: usize) -> Result<Vec<Claim>, Error> {
-        let (controller, by) = (controller.to_owned(), by.clone());
-        self.write(move |tx| verbs::claim(tx, &controller, &by, most)).await
+        let (controller, by, turns) = (controller.to_owned(), by.clone(), self.turns.clone());
+        self.write(move |tx| claims::claim(tx, &controller, &by, most, &turns)).await
     }
 
     async fn claim_alone(&self, controllers: &[String], by: &Claimant) -> Result<Option<Claim>, Error> {
@@ -433,16 +465,15 @@ impl Store for SqlStore {
         if !self.read(move |db| reads::has_suspect(db, &listed)).await? {
             return Ok(None);
         }
-        self.write(move |tx| verbs::claim_alone(tx, &controllers, &by)).await
+        self.write(move |tx| claims::claim_alone(tx, &controllers, &by)).await
     }
 
     async fn renew(&self, fences: Vec<Fence>, lease: Duration) -> Result<Vec<Fence>, Error> {
-        self.write(move |tx| verbs::renew(tx, fences, lease)).await
+        self.write(move |tx| verbs::renew(tx, &fences, lease)).await
     }
 
     async fn advance(&self, fence: &Fence, advance: Advance) -> Result<bool, Error> {
-        let (fence, machines) = (fence.clone(), self.machines);
-        self.write(move |tx| verbs::advance(tx, machines, &fence, advance)).await
+        self.steps.step(Stepping { machines: self.machines, fence: fence.clone(), advance }).await
     }
 
     async fn unrelayed(&self, most: usize) -> Result<Vec<Message>, Error> {
@@ -470,12 +501,12 @@ impl Store for SqlStore {
 
     async fn release(&self, fence: &Fence, release: Release) -> Result<(), Error> {
         let fence = fence.clone();
-        self.write(move |tx| verbs::release(tx, &fence, release)).await
+        self.write(move |tx| verbs::release(tx, &fence, &release)).await
     }
 
     async fn send(&self, work: &str, topic: &str) -> Result<(), Error> {
         let (work, topic) = (work.to_owned(), topic.to_owned());
-        self.write(move |tx| verbs::send(tx, &work, topic)).await
+        self.write(move |tx| verbs::send(tx, &work, &topic)).await
     }
 
     async fn nudge(&self, work: &str, controller: &str) -> Result<(), Error> {
@@ -499,7 +530,8 @@ impl Store for SqlStore {
     }
 
     async fn sweep(&self) -> Result<usize, Error> {
-        self.write(verbs::sweep).await
+        let swept = self.swept.clone();
+        self.write(move |tx| verbs::sweep(tx, &swept)).await
     }
 
     async fn add_group(&self, name: &str, topic: &str, from_beginning: bool) -> Result<(), Error> {

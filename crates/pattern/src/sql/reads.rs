@@ -3,11 +3,12 @@
 use super::{Cells, Db, Param, params};
 use crate::store::{Claim, Event, Fence, Filter, Group, Message, Row, Statement, Value, Work};
 use crate::{Error, Status, Step};
+use std::collections::HashMap;
 
 const WORK: &str = "select id, tenant, kind, spec, stage, status, outcome, error, cancel, created_ms, started_ms, \
                     ended_ms, deadline_ms, events, priority from work";
-const ROW: &str = "select name, step, attempt, failures, tries, waiting_for, metrics, memo, error, settled, \
-                   started_ms, ended_ms from controller";
+const ROW: &str = "name, step, attempt, failures, tries, waiting_for, metrics, memo, error, settled, \
+                   started_ms, ended_ms";
 
 fn work_of(mut row: Cells) -> Work {
     Work {
@@ -80,19 +81,60 @@ pub(super) fn work_of_tenant(db: &mut dyn Db, tenant: &str, id: &str) -> Result<
 }
 
 fn rows(db: &mut dyn Db, work: &str) -> Result<Vec<Row>, Error> {
-    all(db, &format!("{ROW} where work_id = ?1 order by name"), params![work], row_of)
+    let sql = format!("select {ROW} from controller where work_id = ?1 order by name");
+    all(db, &sql, params![work], row_of)
 }
 
-/// What a controller is given with its claim.
-pub(super) fn claim(db: &mut dyn Db, fence: Fence, now_ms: i64) -> Result<Option<Claim>, Error> {
-    let Some(work) = work_by_id(db, &fence.work)? else { return Ok(None) };
-    let (own, others): (Vec<Row>, Vec<Row>) =
-        rows(db, &fence.work)?.into_iter().partition(|row| row.controller == fence.controller);
-    let sql = "select waiting_since_ms from controller where work_id = ?1 and name = ?2";
-    let since = first(db, sql, params![&fence.work, &fence.controller])?;
-    let waiting_since_ms = since.and_then(|mut row| row.maybe_int());
-    let row = own.into_iter().next();
-    Ok(row.map(|row| Claim { work, row, others, fence, now_ms, waiting_since_ms }))
+/// The part of a statement that compares with a list, which is its first value.
+pub(super) fn among(db: &dyn Db) -> &'static str {
+    match db.is_shared() {
+        true => "= any(array(select json_array_elements_text(cast(?1::text as json))))",
+        false => "in (select value from json_each(?1))",
+    }
+}
+
+/// A list as a value, for [`among`].
+pub(super) fn list(texts: &[String]) -> String {
+    serde_json::Value::from(texts).to_string()
+}
+
+/// What a controller is given with its claims, in the order of the fences, which are all of it.
+pub(super) fn claims(db: &mut dyn Db, fences: Vec<Fence>, now_ms: i64) -> Result<Vec<Claim>, Error> {
+    let ids: Vec<String> = fences.iter().map(|fence| fence.work.clone()).collect();
+    let (these, ids) = (among(db), list(&ids));
+    let works = all(db, &format!("{WORK} where id {these}"), params![&ids], work_of)?;
+    let mut works: HashMap<String, Work> = works.into_iter().map(|work| (work.id.clone(), work)).collect();
+    let sql = format!(
+        "select work_id, waiting_since_ms, {ROW} from controller where work_id {these} order by work_id, name"
+    );
+    let mut rows: HashMap<String, Vec<(Option<i64>, Row)>> = HashMap::new();
+    for (work, since, row) in
+        all(db, &sql, params![&ids], |mut row| (row.text(), row.maybe_int(), row_of(row)))?
+    {
+        rows.entry(work).or_default().push((since, row));
+    }
+    let claims = fences.into_iter().filter_map(|fence| {
+        let work = works.remove(&fence.work)?;
+        let (own, others): (Vec<_>, Vec<_>) =
+            rows.remove(&fence.work)?.into_iter().partition(|(_, row)| row.controller == fence.controller);
+        let (waiting_since_ms, row) = own.into_iter().next()?;
+        let others = others.into_iter().map(|(_, row)| row).collect();
+        Some(Claim { work, row, others, fence, now_ms, waiting_since_ms })
+    });
+    Ok(claims.collect())
+}
+
+/// The lanes of a group in which anything waits, and when the first of each falls due: each is one jump in an index.
+pub(super) fn lanes(db: &mut dyn Db, group: &str) -> Result<Vec<(String, i64)>, Error> {
+    let sql = "with recursive lanes (lane) as ( \
+                 select min(lane) from delivery where group_name = ?1 \
+                 union all \
+                 select (select min(d.lane) from delivery d where d.group_name = ?1 and d.lane > lanes.lane) \
+                 from lanes where lanes.lane is not null) \
+               select lane, (select min(d.due_ms) from delivery d where d.group_name = ?1 and d.lane = lanes.lane) \
+               from lanes where lane is not null";
+    let found = all(db, sql, params![group], |mut row| (row.text(), row.maybe_int()))?;
+    Ok(found.into_iter().filter_map(|(lane, due_ms)| Some((lane, due_ms?))).collect())
 }
 
 pub(super) fn work_and_rows(
@@ -184,8 +226,9 @@ pub(super) fn unrelayed(db: &mut dyn Db, most: usize) -> Result<Vec<Message>, Er
 }
 
 pub(super) fn unconsumed(db: &mut dyn Db, group: &str, first: i64, last: i64) -> Result<Vec<i64>, Error> {
-    let sql =
-        "select message_id from delivery where group_name = ?1 and message_id >= ?2 and message_id <= ?3";
+    let sql = "select d.message_id from message m join delivery d \
+               on d.work_id = m.work_id and d.group_name = ?1 and d.message_id = m.id where m.id >= ?2 and m.id <= ?3 \
+               order by m.id";
     all(db, sql, params![group, first, last], |mut row| row.int())
 }
 
@@ -196,13 +239,13 @@ pub(super) fn confirmed(db: &mut dyn Db, work: &str, controller: &str) -> Result
 
 pub(super) fn next_due(db: &mut dyn Db, group: &str, only: Option<&str>) -> Result<Option<i64>, Error> {
     let due = match only {
-        None => first(db, "select min(due_ms) from delivery where group_name = ?1", params![group])?,
+        None => lanes(db, group)?.into_iter().map(|(_, due_ms)| due_ms).min(),
         Some(work) => {
             let sql = "select min(due_ms) from delivery where group_name = ?1 and work_id = ?2";
-            first(db, sql, params![group, work])?
+            first(db, sql, params![group, work])?.and_then(|mut row| row.maybe_int())
         }
     };
-    let Some(due) = due.and_then(|mut row| row.maybe_int()) else { return Ok(None) };
+    let Some(due) = due else { return Ok(None) };
     Ok(Some(due - db.now_ms()?))
 }
 

@@ -30,8 +30,7 @@ pub(super) fn accept(tx: &mut Tx<'_>, asked: &[&Asked]) -> Result<bool, Error> {
             return Ok(false);
         }
     }
-    tx.lock_groups(false)?;
-    let groups = tx.all("select name, topic from consumer_group", &[], |mut row| (row.text(), row.text()))?;
+    let groups = tx.groups()?;
     if asked.iter().any(|a| groups.iter().all(|(_, topic)| *topic != a.accept.topic)) {
         return Ok(false);
     }
@@ -42,7 +41,7 @@ pub(super) fn accept(tx: &mut Tx<'_>, asked: &[&Asked]) -> Result<bool, Error> {
             json!({
                 "id": work.id, "tenant": work.tenant, "kind": work.kind, "spec": spec, "stage": work.stage,
                 "deadline_ms": verbs::deadline(accept, tx.now), "topic": accept.topic,
-                "scope": key.map(|key| &key.scope), "key": key.map(|key| &key.key),
+                "lane": verbs::lane(&work.tenant, work.priority), "scope": key.map(|key| &key.scope), "key": key.map(|key| &key.key),
                 "fingerprint": key.map(|key| &key.fingerprint), "priority": work.priority,
             })
         })
@@ -65,7 +64,8 @@ pub(super) fn accept(tx: &mut Tx<'_>, asked: &[&Asked]) -> Result<bool, Error> {
 const ACCEPT: &str = "\
     with asked as materialized ( \
         select * from json_to_recordset(cast(?1::text as json)) as a (id text, tenant text, kind text, spec text, stage text, \
-            deadline_ms bigint, topic text, scope text, key text, fingerprint text, priority bigint)), \
+            deadline_ms bigint, topic text, scope text, key text, fingerprint text, priority bigint, \
+            lane text)), \
     works as ( \
         insert into work (id, tenant, kind, spec, stage, status, created_ms, deadline_ms, events, priority) \
         select id, tenant, kind, spec, stage, 'accepted', ?2::bigint, deadline_ms, 1, priority from asked), \
@@ -77,8 +77,9 @@ const ACCEPT: &str = "\
         insert into message (topic, work_id, created_ms) select topic, id, ?2::bigint from asked \
         returning id, topic, work_id), \
     delivered as ( \
-        insert into delivery (group_name, message_id, work_id, due_ms) \
-        select g.name, s.id, s.work_id, ?2::bigint from sent s join consumer_group g on g.topic = s.topic), \
+        insert into delivery (work_id, group_name, message_id, lane, due_ms) \
+        select s.work_id, g.name, s.id, a.lane, ?2::bigint from sent s join asked a on a.id = s.work_id \
+        join consumer_group g on g.topic = s.topic), \
     noted as ( \
         insert into controller (work_id, name, step, due_ms) \
         select s.work_id, g.name, 'waiting', ?2::bigint from sent s join consumer_group g on g.topic = s.topic), \

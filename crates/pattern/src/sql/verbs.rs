@@ -1,19 +1,17 @@
-//! The transitions, each inside a writer's transaction.
-//!
-//! Deliveries of one work are found by the work: `group_name || ''` keeps SQLite, which has no statistics, from looking
-//! through all that waits in the group instead.
+//! The transitions, each inside a writer's transaction; `claims`, `steps` and `retention` have the others.
 
 use super::reads::{self, first, work_by_id, work_of_tenant};
+use super::writer::Asked;
 use super::{Cells, Param, Tx, params};
 use crate::machine::Verb;
-use crate::store::{
-    Accept, Accepted, Advance, Claim, Claimant, Event, Fence, Next, Publish, Release, Statement, Work,
-};
+use crate::store::{Accept, Event, Fence, PRIORITY_MAX, Publish, Release, Statement, Work};
 use crate::{Error, Machine, Status, Step};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 impl Tx<'_> {
     pub(super) fn execute(&mut self, sql: &str, values: &[Param<'_>]) -> Result<usize, Error> {
+        self.wrote |= !only_reads(sql);
         self.db.execute(sql, values)
     }
 
@@ -23,15 +21,17 @@ impl Tx<'_> {
         values: &[Param<'_>],
         of: impl FnMut(Cells) -> T,
     ) -> Result<Vec<T>, Error> {
+        self.wrote |= !only_reads(sql);
         reads::all(self.db, sql, values, of)
     }
 
     fn first(&mut self, sql: &str, values: &[Param<'_>]) -> Result<Option<Cells>, Error> {
+        self.wrote |= !only_reads(sql);
         first(self.db, sql, values)
     }
 
     /// The first cell of the first row.
-    fn int(&mut self, sql: &str, values: &[Param<'_>]) -> Result<Option<i64>, Error> {
+    pub(super) fn int(&mut self, sql: &str, values: &[Param<'_>]) -> Result<Option<i64>, Error> {
         Ok(self.first(sql, values)?.and_then(|mut row| row.maybe_int()))
     }
 
@@ -58,6 +58,18 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Every group and its topic, kept as they are to the transaction's end.
+    pub(super) fn groups(&mut self) -> Result<Arc<Vec<(String, String)>>, Error> {
+        if let Some(groups) = &*self.groups {
+            return Ok(groups.clone());
+        }
+        self.lock_groups(false)?;
+        let sql = "select name, topic from consumer_group order by name";
+        let groups = Arc::new(self.all(sql, &[], |mut row| (row.text(), row.text()))?);
+        *self.groups = Some(groups.clone());
+        Ok(groups)
+    }
+
     /// Deletes all that is to be looked at of a work.
     pub(super) fn drop_deliveries_of(&mut self, work: &str) -> Result<(), Error> {
         drop_deliveries(self, "delete from delivery where work_id = ?1 returning message_id", params![work])
@@ -78,7 +90,12 @@ impl Tx<'_> {
     }
 }
 
-fn ms(duration: Duration) -> i64 {
+/// Whether a statement leaves no trace.
+fn only_reads(sql: &str) -> bool {
+    sql.starts_with("select") || sql.starts_with("lock")
+}
+
+pub(super) fn ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
 }
 
@@ -116,13 +133,16 @@ pub(super) fn deadline(accept: &Accept, now: i64) -> Option<i64> {
     accept.deadline.map(|after| now.saturating_add(ms(after)))
 }
 
-pub(super) fn accept(tx: &mut Tx<'_>, work: Work, spec: &str, accept: Accept) -> Result<Accepted, Error> {
-    if let Some(work) = accepted_before(tx, &accept)? {
-        return Ok(Accepted { work, replayed: true });
+/// Logs a request. Returns the work that the same request has made before, if any.
+pub(super) fn accept(tx: &mut Tx<'_>, asked: &Asked) -> Result<Option<Work>, Error> {
+    let Asked { work, spec, accept } = asked;
+    if let Some(work) = accepted_before(tx, accept)? {
+        return Ok(Some(work));
     }
-    within_quota(tx, &accept)?;
-    let deadline_ms = deadline(&accept, tx.now);
-    let work = Work { created_ms: tx.now, deadline_ms, ..work };
+    within_quota(tx, accept)?;
+    if tx.groups()?.iter().all(|(_, topic)| *topic != accept.topic) {
+        return Err(Error::Unregistered(accept.topic.clone()));
+    }
     let sql = "insert into work (id, tenant, kind, spec, stage, status, created_ms, deadline_ms, events, priority) \
                values (?1, ?2, ?3, ?4, ?5, 'accepted', ?6, ?7, 1, ?8)";
     let values = params![
@@ -132,7 +152,7 @@ pub(super) fn accept(tx: &mut Tx<'_>, work: Work, spec: &str, accept: Accept) ->
         spec,
         &work.stage,
         tx.now,
-        work.deadline_ms,
+        deadline(accept, tx.now),
         work.priority
     ];
     tx.execute(sql, values)?;
@@ -141,19 +161,18 @@ pub(super) fn accept(tx: &mut Tx<'_>, work: Work, spec: &str, accept: Accept) ->
                    values (?1, ?2, ?3, ?4, ?5, ?6) on conflict do nothing";
         let values = params![&work.tenant, &key.scope, &key.key, &key.fingerprint, &work.id, tx.now];
         if tx.execute(sql, values)? == 0
-            && let Some(twin) = accepted_before(tx, &accept)?
+            && let Some(twin) = accepted_before(tx, accept)?
         {
             // It was committed by another process while this one waited for its key.
             tx.execute("delete from work where id = ?1", params![&work.id])?;
-            return Ok(Accepted { work: twin, replayed: true });
+            return Ok(Some(twin));
         }
     }
-    if publish(tx, &work.id, &Publish { topic: accept.topic.clone(), after: Duration::ZERO })? == 0 {
-        return Err(Error::Unregistered(accept.topic));
-    }
+    let first = Publish { topic: accept.topic.clone(), after: Duration::ZERO };
+    publish(tx, &work.id, &lane(&work.tenant, work.priority), &first)?;
     let sql = "insert into event (work_id, seq, at_ms, kind, data) values (?1, 1, ?2, 'accepted', '{}')";
     tx.execute(sql, params![&work.id, tx.now])?;
-    Ok(Accepted { work, replayed: false })
+    Ok(None)
 }
 
 /// Refuses what would be more than the tenant may have before it has ended.
@@ -185,187 +204,106 @@ fn accepted_before(tx: &mut Tx<'_>, accept: &Accept) -> Result<Option<Work>, Err
     }
 }
 
+/// The lane in which the messages of a work take their turn: its tenant's, and there by priority.
+pub(super) fn lane(tenant: &str, priority: i64) -> String {
+    format!("{tenant} {}", PRIORITY_MAX - priority)
+}
+
+/// The lane of a work.
+fn lane_of(tx: &mut Tx<'_>, work: &str) -> Result<String, Error> {
+    let found = tx.first("select tenant, priority from work where id = ?1", params![work])?;
+    Ok(found.map(|mut row| lane(&row.text(), row.int())).unwrap_or_default())
+}
+
 /// One message to every group of the topic, and in each group's row the note that something was asked.
 /// Returns how many groups there are.
-fn publish(tx: &mut Tx<'_>, work: &str, message: &Publish) -> Result<usize, Error> {
-    tx.lock_groups(false)?;
-    let sql = "select name from consumer_group where topic = ?1 order by name";
-    let groups = tx.all(sql, params![&message.topic], |mut row| row.text())?;
-    if groups.is_empty() {
+pub(super) fn publish(tx: &mut Tx<'_>, work: &str, lane: &str, message: &Publish) -> Result<usize, Error> {
+    let groups = tx.groups()?;
+    let mut told = groups.iter().filter(|(_, topic)| *topic == message.topic).peekable();
+    if told.peek().is_none() {
         return Ok(0);
     }
     let sql = "insert into message (topic, work_id, created_ms) values (?1, ?2, ?3) returning id";
     let id = tx.int(sql, params![&message.topic, work, tx.now])?.unwrap_or_default();
-    for group in &groups {
-        deliver(tx, id, work, group, tx.now.saturating_add(ms(message.after)))?;
+    let mut count = 0;
+    for (group, _) in told {
+        deliver(tx, id, work, group, lane, tx.now.saturating_add(ms(message.after)))?;
+        count += 1;
     }
-    Ok(groups.len())
+    Ok(count)
 }
 
-fn deliver(tx: &mut Tx<'_>, message: i64, work: &str, group: &str, due_ms: i64) -> Result<(), Error> {
-    let sql = "insert into delivery (group_name, message_id, work_id, due_ms) values (?1, ?2, ?3, ?4)";
-    tx.execute(sql, params![group, message, work, due_ms])?;
-    let sql = "insert into controller (work_id, name, step, due_ms) values (?1, ?2, 'waiting', ?3) \
-               on conflict (work_id, name) do update set asked = controller.asked + 1, \
-               step = case when controller.step in ('idle', 'done') then 'waiting' else controller.step end, \
-               due_ms = case when controller.step = 'waiting' and controller.due_ms < excluded.due_ms \
-                        then controller.due_ms else excluded.due_ms end";
-    tx.execute(sql, params![work, group, due_ms])?;
+/// What a message makes of a row that is there: it was asked, and looks once more if it had nothing to do.
+pub(super) const NOTE_MESSAGE: &str = "\
+    on conflict (work_id, name) do update set asked = controller.asked + 1, \
+    step = case when controller.step in ('idle', 'done') then 'waiting' else controller.step end, \
+    due_ms = case when controller.step = 'waiting' and controller.due_ms < excluded.due_ms \
+             then controller.due_ms else excluded.due_ms end";
+
+fn deliver(
+    tx: &mut Tx<'_>,
+    message: i64,
+    work: &str,
+    group: &str,
+    lane: &str,
+    due_ms: i64,
+) -> Result<(), Error> {
+    send_to(tx, message, work, group, lane, due_ms)?;
+    let sql = format!(
+        "insert into controller (work_id, name, step, due_ms) values (?1, ?2, 'waiting', ?3) {NOTE_MESSAGE}"
+    );
+    tx.execute(&sql, params![work, group, due_ms])?;
     tx.wakes(group, due_ms);
     Ok(())
 }
 
-/// The row of a work and controller that a claim looks at.
-struct Look {
-    step: Step,
-    lease_ms: Option<i64>,
-    suspect: bool,
-    alone: bool,
-    failures: i64,
-}
-
-fn look(tx: &mut Tx<'_>, work: &str, controller: &str) -> Result<Option<Look>, Error> {
-    let sql =
-        "select step, lease_ms, suspect, alone, failures from controller where work_id = ?1 and name = ?2";
-    let found = tx.first(sql, params![work, controller])?;
-    Ok(found.map(|mut row| Look {
-        step: Step::parse(&row.text()).unwrap_or(Step::Waiting),
-        lease_ms: row.maybe_int(),
-        suspect: row.is(),
-        alone: row.is(),
-        failures: row.int(),
-    }))
-}
-
-pub(super) fn claim(
+/// Puts a message where a group finds it.
+fn send_to(
     tx: &mut Tx<'_>,
-    controller: &str,
-    by: &Claimant,
-    most: usize,
-) -> Result<Vec<Claim>, Error> {
-    let sql = "select distinct work_id from (select work_id from delivery \
-               where group_name = ?1 and due_ms <= ?2 and (work_id = ?4 or ?4 is null) \
-               order by due_ms, message_id limit ?3) as due";
-    let values = params![controller, tx.now, (most * 4) as i64, by.only.as_deref()];
-    let due = tx.all(sql, values, |mut row| row.text())?;
-    let mut claims = Vec::new();
-    for work in due {
-        if claims.len() == most {
-            break;
-        }
-        // Somebody is at it: what is due then is seen when it is next looked at.
-        if !tx.try_lock(&work)? {
-            continue;
-        }
-        let Some(row) = look(tx, &work, controller)? else {
-            consume(tx, &work, controller)?;
-            continue;
-        };
-        let leased = row.step == Step::Running && row.lease_ms.is_some_and(|lease| lease > tx.now);
-        if leased {
-            put_off(tx, &work, controller, row.lease_ms.unwrap_or(tx.now))?;
-            continue;
-        }
-        match row.step {
-            // The row says that there is nothing to do; the message had only said "look".
-            Step::Idle | Step::Done | Step::Parked => {
-                consume(tx, &work, controller)?;
-                continue;
-            }
-            // Its lease ended: its process is gone, or stands still. What was in hand is suspect.
-            Step::Running if crashes(row.alone, row.failures) => {
-                park(tx, &work, controller, CRASHED)?;
-                consume(tx, &work, controller)?;
-                continue;
-            }
-            Step::Running => lost(tx, &work, controller, row.alone)?,
-            Step::Waiting => {}
-        }
-        if (row.suspect || row.step == Step::Running) && !by.takes_suspects {
-            put_off(tx, &work, controller, tx.now + SUSPECT_LOOK_MS)?;
-            continue;
-        }
-        claims.extend(take(tx, &work, controller, by, false)?);
-    }
-    Ok(claims)
-}
-
-/// How soon a normal claim looks again at what is left to [`claim_alone`].
-const SUSPECT_LOOK_MS: i64 = 1000;
-
-pub(super) fn claim_alone(
-    tx: &mut Tx<'_>,
-    controllers: &[String],
-    by: &Claimant,
-) -> Result<Option<Claim>, Error> {
-    for controller in controllers {
-        let sql = "select work_id from controller where name = ?1 and suspect = 1 and step = 'waiting' \
-                   and due_ms <= ?2 and (work_id = ?3 or ?3 is null) order by due_ms limit 1";
-        let work = tx.first(sql, params![controller, tx.now, by.only.as_deref()])?.map(|mut row| row.text());
-        let Some(work) = work.filter(|work| !work.is_empty()) else { continue };
-        // By now another process may have taken it.
-        let is_free = |row: Look| row.suspect && row.step == Step::Waiting;
-        if tx.try_lock(&work)? && look(tx, &work, controller)?.is_some_and(is_free) {
-            return take(tx, &work, controller, by, true);
-        }
-    }
-    Ok(None)
-}
-
-fn take(
-    tx: &mut Tx<'_>,
+    message: i64,
     work: &str,
-    controller: &str,
-    by: &Claimant,
-    alone: bool,
-) -> Result<Option<Claim>, Error> {
-    let lease_ms = tx.now + ms(by.lease);
-    let sql = "update controller set step = 'running', attempt = attempt + 1, owner = ?3, lease_ms = ?4, \
-               seen = asked, alone = ?5, started_ms = coalesce(started_ms, ?6) \
-               where work_id = ?1 and name = ?2 returning attempt";
-    let attempt = tx.int(sql, params![work, controller, &by.owner, lease_ms, alone, tx.now])?;
-    let Some(attempt) = attempt else { return Ok(None) };
-    put_off(tx, work, controller, lease_ms)?;
-    let sql = "update work set status = 'running', started_ms = coalesce(started_ms, ?2) \
-               where id = ?1 and status = 'accepted'";
-    tx.execute(sql, params![work, tx.now])?;
-    let fence = Fence { work: work.into(), controller: controller.into(), attempt, owner: by.owner.clone() };
-    reads::claim(tx.db, fence, tx.now)
+    group: &str,
+    lane: &str,
+    due_ms: i64,
+) -> Result<(), Error> {
+    let sql =
+        "insert into delivery (work_id, group_name, message_id, lane, due_ms) values (?1, ?2, ?3, ?4, ?5)";
+    tx.execute(sql, params![work, group, message, lane, due_ms]).map(drop)
 }
 
-/// What is claimed comes back into sight when the lease ends.
-fn put_off(tx: &mut Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Result<(), Error> {
-    let sql = "update delivery set due_ms = ?3, deliveries = deliveries + 1 \
-               where work_id = ?1 and group_name || '' = ?2 and due_ms <= ?4";
-    tx.execute(sql, params![work, controller, due_ms, tx.now]).map(drop)
+/// Where a controller's row of a work stands.
+fn step_of(tx: &mut Tx<'_>, work: &str, controller: &str) -> Result<Option<Step>, Error> {
+    let sql = "select step from controller where work_id = ?1 and name = ?2";
+    let found = tx.first(sql, params![work, controller])?;
+    Ok(found.map(|mut row| Step::parse(&row.text()).unwrap_or(Step::Waiting)))
 }
 
-fn consume(tx: &mut Tx<'_>, work: &str, controller: &str) -> Result<(), Error> {
-    let sql = "delete from delivery where work_id = ?1 and group_name || '' = ?2 returning message_id";
+pub(super) fn consume(tx: &mut Tx<'_>, work: &str, controller: &str) -> Result<(), Error> {
+    let sql = "delete from delivery where work_id = ?1 and group_name = ?2 returning message_id";
     drop_deliveries(tx, sql, params![work, controller])
 }
 
-/// Deletes deliveries, and messages that no group waits for any more.
+/// Deletes deliveries of a work, which is the first value, and messages that no group waits for any more.
 fn drop_deliveries(tx: &mut Tx<'_>, sql: &str, values: &[Param<'_>]) -> Result<(), Error> {
     for message in tx.all(sql, values, |mut row| row.int())? {
-        let sql =
-            "delete from message where id = ?1 and not exists (select 1 from delivery where message_id = ?1)";
-        tx.execute(sql, params![message])?;
+        let sql = "delete from message where id = ?1 \
+                   and not exists (select 1 from delivery where work_id = ?2 and message_id = ?1)";
+        tx.execute(sql, &[Param::Int(message), values[0]])?;
     }
     Ok(())
 }
 
-pub(super) fn renew(tx: &mut Tx<'_>, fences: Vec<Fence>, lease: Duration) -> Result<Vec<Fence>, Error> {
+pub(super) fn renew(tx: &mut Tx<'_>, fences: &[Fence], lease: Duration) -> Result<Vec<Fence>, Error> {
     let mut lost = Vec::new();
     for fence in fences {
         let sql = "update controller set lease_ms = ?5 \
                    where work_id = ?1 and name = ?2 and attempt = ?3 and owner = ?4 and step = 'running'";
-        if !try_lock_claim(tx, &fence)? {
+        if !try_lock_claim(tx, fence)? {
             continue;
         }
-        let Fence { work, controller, attempt, owner } = &fence;
+        let Fence { work, controller, attempt, owner } = fence;
         if tx.execute(sql, params![work, controller, *attempt, owner, tx.now + ms(lease)])? == 0 {
-            lost.push(fence);
+            lost.push(fence.clone());
         }
     }
     Ok(lost)
@@ -383,61 +321,19 @@ fn try_lock_claim(tx: &mut Tx<'_>, fence: &Fence) -> Result<bool, Error> {
     Ok(tx.int(locked, key)?.is_some() || tx.int(there, key)?.is_none())
 }
 
-/// Refuses whoever no longer owns the row; returns what was asked since the claim.
-fn fence(tx: &mut Tx<'_>, fence: &Fence) -> Result<bool, Error> {
-    tx.lock(&fence.work)?;
-    let sql = "select asked > seen from controller \
-               where work_id = ?1 and name = ?2 and attempt = ?3 and owner = ?4 and step = 'running'";
-    let values = params![&fence.work, &fence.controller, fence.attempt, &fence.owner];
-    let asked = tx.int(sql, values)?.map(|asked| asked != 0);
-    asked.ok_or_else(|| Error::Fenced {
-        work: fence.work.clone(),
-        controller: fence.controller.clone(),
-        attempt: fence.attempt,
+/// What of a claim's work `w` and row `c` is asked for; whoever no longer owns the row is refused.
+pub(super) fn fenced(tx: &mut Tx<'_>, of: &Fence, columns: &str) -> Result<Cells, Error> {
+    tx.lock(&of.work)?;
+    let sql = format!(
+        "select {columns} from controller c join work w on w.id = c.work_id where c.work_id = ?1 and c.name = ?2 \
+         and c.attempt = ?3 and c.owner = ?4 and c.step = 'running'"
+    );
+    let found = tx.first(&sql, params![&of.work, &of.controller, of.attempt, &of.owner])?;
+    found.ok_or_else(|| Error::Fenced {
+        work: of.work.clone(),
+        controller: of.controller.clone(),
+        attempt: of.attempt,
     })
-}
-
-pub(super) fn advance(
-    tx: &mut Tx<'_>,
-    machines: &'static [Machine],
-    of: &Fence,
-    advance: Advance,
-) -> Result<bool, Error> {
-    let asked_more = fence(tx, of)?;
-    let missing = || Error::NoSuchWork(of.work.clone());
-    let work = work_by_id(tx.db, &of.work)?.ok_or_else(missing)?;
-    let machine = machine(machines, &work.kind)?;
-    if let Some(stage) = advance.stage {
-        if !machine.advances(&work.stage, stage) {
-            return Err(Error::Transition(format!(
-                "work `{}` can't go from `{}` to `{stage}`",
-                work.id, work.stage
-            )));
-        }
-        tx.execute("update work set stage = ?2 where id = ?1", params![&work.id, stage])?;
-    }
-    if let Some(outcome) = advance.outcome {
-        // The first verdict holds: a cancelled work does not become a failed one.
-        tx.execute(
-            "update work set outcome = coalesce(outcome, ?2) where id = ?1",
-            params![&work.id, outcome.name()],
-        )?;
-    }
-    if let Some(e) = &advance.error {
-        tx.execute("update work set error = ?2 where id = ?1", params![&work.id, &e.to_string()])?;
-    }
-    step(tx, of, &advance, asked_more)?;
-    for message in &advance.publish {
-        publish(tx, &work.id, message)?;
-    }
-    write(tx, &advance.side)?;
-    for event in &advance.events {
-        tx.event(&work.id, event)?;
-    }
-    if advance.settled && !work.status.is_terminal() {
-        return settle(tx, machine, &work.id);
-    }
-    Ok(work.status.is_terminal())
 }
 
 /// Changes tables of the library's user. Returns how many rows each statement changed.
@@ -449,57 +345,23 @@ pub(super) fn write(tx: &mut Tx<'_>, statements: &[Statement]) -> Result<Vec<usi
     changed.collect()
 }
 
-/// The row's own part of a step.
-fn step(tx: &mut Tx<'_>, of: &Fence, advance: &Advance, asked_more: bool) -> Result<(), Error> {
-    let (step, due_ms) = match advance.next {
-        Next::Stay => (Step::Running, None),
-        // A message that came since the claim has its own delivery, and is due.
-        Next::Again(_) | Next::Idle | Next::Done if asked_more => (Step::Waiting, Some(tx.now)),
-        Next::Again(after) => (Step::Waiting, Some(tx.now + ms(after))),
-        Next::Idle => (Step::Idle, None),
-        Next::Done => (Step::Done, None),
-    };
-    let sql = "update controller set step = ?3, due_ms = coalesce(?4, due_ms), \
-               owner = case when ?3 = 'running' then owner end, lease_ms = case when ?3 = 'running' then lease_ms end, \
-               failures = case when ?3 = 'running' then failures else 0 end, \
-               tries = case when ?3 = 'running' then tries else 0 end, \
-               waiting_for = case when ?3 = 'running' then waiting_for end, \
-               waiting_since_ms = case when ?3 = 'running' then waiting_since_ms end, \
-               error = case when ?3 = 'running' then error end, \
-               suspect = case when ?3 = 'running' then suspect else 0 end, \
-               alone = case when ?3 = 'running' then alone else 0 end, \
-               metrics = coalesce(?5, metrics), memo = coalesce(?6, memo), \
-               settled = case when ?7 = 1 then 1 else settled end, \
-               ended_ms = case when ?7 = 1 then coalesce(ended_ms, ?8) else ended_ms end \
-               where work_id = ?1 and name = ?2";
-    let text = |json: &Option<serde_json::Value>| json.as_ref().map(ToString::to_string);
-    let (metrics, memo) = (text(&advance.metrics), text(&advance.memo));
-    let values = params![
-        &of.work,
-        &of.controller,
-        step.name(),
-        due_ms,
-        metrics.as_deref(),
-        memo.as_deref(),
-        advance.settled,
-        tx.now
-    ];
-    tx.execute(sql, values)?;
-    match due_ms {
-        None if step == Step::Running => Ok(()),
-        None => consume(tx, &of.work, &of.controller),
-        Some(due_ms) => look_again(tx, &of.work, &of.controller, due_ms),
-    }
+/// As [`write`], for steps that go together: without waiting for each statement's answer before the next is sent.
+pub(super) fn write_all(tx: &mut Tx<'_>, statements: &[&Statement]) -> Result<(), Error> {
+    let values: Vec<(&str, Vec<Param<'_>>)> = statements
+        .iter()
+        .map(|statement| (statement.sql, statement.values.iter().map(Param::from).collect()))
+        .collect();
+    tx.wrote = true;
+    tx.db.execute_all(&values)
 }
 
 /// Leaves the row one delivery, due then: one that it has, or a new one where all have been lost.
-fn look_again(tx: &mut Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Result<(), Error> {
-    let sql = "select min(message_id) from delivery where work_id = ?1 and group_name || '' = ?2";
+pub(super) fn look_again(tx: &mut Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Result<(), Error> {
+    let sql = "select min(message_id) from delivery where work_id = ?1 and group_name = ?2";
     if let Some(kept) = tx.int(sql, params![work, controller])? {
-        let sql = "delete from delivery where work_id = ?1 and group_name || '' = ?2 and message_id > ?3 returning message_id";
+        let sql = "delete from delivery where work_id = ?1 and group_name = ?2 and message_id > ?3 returning message_id";
         drop_deliveries(tx, sql, params![work, controller, kept])?;
-        let sql =
-            "update delivery set due_ms = ?3, deliveries = 0 where work_id = ?1 and group_name || '' = ?2";
+        let sql = "update delivery set due_ms = ?3, deliveries = 0 where work_id = ?1 and group_name = ?2";
         tx.execute(sql, params![work, controller, due_ms])?;
         if due_ms <= tx.now {
             // It was carried when it was not due, or is due for another reason: it is carried once more.
@@ -509,15 +371,15 @@ fn look_again(tx: &mut Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Res
     } else {
         let sql = "insert into message (topic, work_id, created_ms) values (?1, ?2, ?3) returning id";
         let id = tx.int(sql, params![controller, work, tx.now])?.unwrap_or_default();
-        let sql = "insert into delivery (group_name, message_id, work_id, due_ms) values (?1, ?2, ?3, ?4)";
-        tx.execute(sql, params![controller, id, work, due_ms])?;
+        let lane = lane_of(tx, work)?;
+        send_to(tx, id, work, controller, &lane, due_ms)?;
     }
     tx.wakes(controller, due_ms);
     Ok(())
 }
 
 /// Ends the work if all that must settle have. Returns whether it did.
-fn settle(tx: &mut Tx<'_>, machine: &Machine, work: &str) -> Result<bool, Error> {
+pub(super) fn settle(tx: &mut Tx<'_>, machine: &Machine, work: &str, lane: &str) -> Result<bool, Error> {
     for controller in machine.required {
         let sql = "select settled from controller where work_id = ?1 and name = ?2";
         if tx.int(sql, params![work, *controller])? != Some(1) {
@@ -533,41 +395,41 @@ fn settle(tx: &mut Tx<'_>, machine: &Machine, work: &str) -> Result<bool, Error>
     tx.execute(sql, params![work, end.name(), tx.now])?;
     tx.event(work, &Event { seq: 0, at_ms: 0, kind: end.name().into(), data: serde_json::json!({}) })?;
     if let Some(topic) = machine.ended {
-        publish(tx, work, &Publish { topic: topic.into(), after: Duration::ZERO })?;
+        publish(tx, work, lane, &Publish { topic: topic.into(), after: Duration::ZERO })?;
     }
     Ok(true)
 }
 
-pub(super) fn release(tx: &mut Tx<'_>, of: &Fence, release: Release) -> Result<(), Error> {
-    fence(tx, of)?;
+pub(super) fn release(tx: &mut Tx<'_>, of: &Fence, release: &Release) -> Result<(), Error> {
+    fenced(tx, of, "1")?;
     let free =
         "update controller set step = 'waiting', owner = null, lease_ms = null, alone = 0, due_ms = ?3";
     let mine = "where work_id = ?1 and name = ?2";
     match release {
         Release::Wait { dependency, reason, after } => {
-            let due_ms = tx.now + ms(after);
+            let due_ms = tx.now + ms(*after);
             let sql = format!(
                 "{free}, suspect = 0, tries = tries + 1, waiting_for = ?4, \
                  waiting_since_ms = coalesce(waiting_since_ms, ?6), error = ?5 {mine}"
             );
-            let values = params![&of.work, &of.controller, due_ms, &dependency, &reason, tx.now];
+            let values = params![&of.work, &of.controller, due_ms, dependency, reason, tx.now];
             tx.execute(&sql, values)?;
             look_again(tx, &of.work, &of.controller, due_ms)
         }
         Release::Failed { reason, after, failures_max } => {
             let sql = "update controller set failures = failures + 1 where work_id = ?1 and name = ?2 returning failures";
             let failures = tx.int(sql, params![&of.work, &of.controller])?.unwrap_or_default();
-            if failures >= failures_max {
-                return park(tx, &of.work, &of.controller, &reason);
+            if failures >= *failures_max {
+                return park(tx, &of.work, &of.controller, reason);
             }
-            let due_ms = tx.now + ms(after);
+            let due_ms = tx.now + ms(*after);
             tx.execute(
                 &format!("{free}, suspect = 0, error = ?4 {mine}"),
-                params![&of.work, &of.controller, due_ms, &reason],
+                params![&of.work, &of.controller, due_ms, reason],
             )?;
             look_again(tx, &of.work, &of.controller, due_ms)
         }
-        Release::Park { reason } => park(tx, &of.work, &of.controller, &reason),
+        Release::Park { reason } => park(tx, &of.work, &of.controller, reason),
         Release::Yield => {
             tx.execute(&format!("{free} {mine}"), params![&of.work, &of.controller, tx.now])?;
             look_again(tx, &of.work, &of.controller, tx.now)
@@ -575,7 +437,7 @@ pub(super) fn release(tx: &mut Tx<'_>, of: &Fence, release: Release) -> Result<(
     }
 }
 
-fn park(tx: &mut Tx<'_>, work: &str, controller: &str, reason: &str) -> Result<(), Error> {
+pub(super) fn park(tx: &mut Tx<'_>, work: &str, controller: &str, reason: &str) -> Result<(), Error> {
     let sql = "update controller set step = 'parked', owner = null, lease_ms = null, suspect = 0, alone = 0, \
                error = ?3 where work_id = ?1 and name = ?2";
     tx.execute(sql, params![work, controller, reason])?;
@@ -588,15 +450,16 @@ fn park(tx: &mut Tx<'_>, work: &str, controller: &str, reason: &str) -> Result<(
     tx.event(work, &Event { seq: 0, at_ms: 0, kind: format!("{controller}.parked"), data })
 }
 
-pub(super) fn send(tx: &mut Tx<'_>, work: &str, topic: String) -> Result<(), Error> {
+pub(super) fn send(tx: &mut Tx<'_>, work: &str, topic: &str) -> Result<(), Error> {
     tx.lock(work)?;
-    publish(tx, work, &Publish { topic, after: Duration::ZERO }).map(drop)
+    let lane = lane_of(tx, work)?;
+    publish(tx, work, &lane, &Publish { topic: topic.into(), after: Duration::ZERO }).map(drop)
 }
 
 pub(super) fn nudge(tx: &mut Tx<'_>, work: &str, controller: &str) -> Result<(), Error> {
     tx.lock(work)?;
-    let Some(row) = look(tx, work, controller)? else { return Ok(()) };
-    match row.step {
+    let Some(step) = step_of(tx, work, controller)? else { return Ok(()) };
+    match step {
         Step::Waiting => {
             tx.execute(
                 "update controller set due_ms = ?3 where work_id = ?1 and name = ?2",
@@ -654,7 +517,7 @@ fn unpark(tx: &mut Tx<'_>, work: &str) -> Result<usize, Error> {
 }
 
 /// Marks what was in hand when its process was lost. It counts as a failure only if nothing else was.
-fn lost(tx: &mut Tx<'_>, work: &str, controller: &str, alone: bool) -> Result<(), Error> {
+pub(super) fn lost(tx: &mut Tx<'_>, work: &str, controller: &str, alone: bool) -> Result<(), Error> {
     let sql = "update controller set step = 'waiting', owner = null, lease_ms = null, suspect = 1, alone = 0, \
                due_ms = ?3, failures = failures + ?4 where work_id = ?1 and name = ?2";
     tx.execute(sql, params![work, controller, tx.now, i64::from(alone)]).map(drop)
@@ -662,15 +525,16 @@ fn lost(tx: &mut Tx<'_>, work: &str, controller: &str, alone: bool) -> Result<()
 
 /// Failures that a crash may cause in a row before the work is parked.
 const CRASHES_MAX: i64 = 5;
-const CRASHED: &str = "the process crashed each time that it worked on this alone";
+pub(super) const CRASHED: &str = "the process crashed each time that it worked on this alone";
 
 /// Whether what was lost has been lost alone too often.
-fn crashes(alone: bool, failures: i64) -> bool {
+pub(super) fn crashes(alone: bool, failures: i64) -> bool {
     alone && failures + 1 >= CRASHES_MAX
 }
 
 pub(super) fn free(tx: &mut Tx<'_>, owner: &str) -> Result<usize, Error> {
-    let sql = "select work_id, name from controller where owner = ?1 order by work_id, name";
+    let sql =
+        "select work_id, name from controller where step = 'running' and owner = ?1 order by work_id, name";
     // By work, so that two who free at once wait for each other's rows in one order.
     let held = tx.all(sql, params![owner], |mut row| (row.text(), row.text()))?;
     let mut freed = 0;
@@ -695,16 +559,29 @@ fn pair(mut row: Cells) -> (String, String) {
     (row.text(), row.text())
 }
 
-/// Rows per sweep, so that one sweep is a short transaction whatever has piled up.
+/// Rows that one sweep looks at, so that it is a short transaction whatever has piled up.
 const SWEEP_MAX: i64 = 1000;
 
-pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<usize, Error> {
-    let sql = "select work_id, name from controller c where step = 'waiting' and due_ms <= ?1 and not exists \
-               (select 1 from delivery d where d.work_id = c.work_id and d.group_name || '' = c.name) \
-               order by due_ms limit ?2";
-    let mut found = tx.all(sql, params![tx.now, SWEEP_MAX], pair)?;
+/// Where the next sweep goes on among the rows that are due: after this time and work.
+pub(super) type Swept = Mutex<(i64, String)>;
+
+pub(super) fn sweep(tx: &mut Tx<'_>, swept: &Swept) -> Result<usize, Error> {
+    let (from_ms, from_work) = swept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    // A row that waits has its message, but for those that were lost: so this looks at a part of the rows and no more.
+    let sql = "select c.work_id, c.name, c.due_ms, exists (select 1 from delivery d \
+                 where d.work_id = c.work_id and d.group_name = c.name) \
+               from (select work_id, name, due_ms from controller where step = 'waiting' and due_ms <= ?1 \
+                 and due_ms >= ?2 and (due_ms > ?2 or work_id > ?3) order by due_ms, work_id limit ?4) as c";
+    let waiting = tx.all(sql, params![tx.now, from_ms, &from_work, SWEEP_MAX], |mut row| {
+        (row.text(), row.text(), row.int(), row.is())
+    })?;
+    let more = waiting.len() as i64 == SWEEP_MAX;
+    let next = waiting.last().filter(|_| more).map(|(work, _, due_ms, _)| (*due_ms, work.clone()));
+    *swept.lock().unwrap_or_else(PoisonError::into_inner) = next.unwrap_or_default();
+    let mut found: Vec<_> =
+        waiting.into_iter().filter(|row| !row.3).map(|(work, controller, ..)| (work, controller)).collect();
     let sql = "select work_id, name from controller c where step = 'running' and lease_ms <= ?1 and not exists \
-               (select 1 from delivery d where d.work_id = c.work_id and d.group_name || '' = c.name) \
+               (select 1 from delivery d where d.work_id = c.work_id and d.group_name = c.name) \
                order by lease_ms limit ?2";
     found.extend(tx.all(sql, params![tx.now, SWEEP_MAX], pair)?);
     let mut sent = 0;
@@ -715,10 +592,11 @@ pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<usize, Error> {
         }
     }
     // What has its message may still not have been heard of.
-    let sql = "select name from consumer_group where exists \
-               (select 1 from delivery where group_name = name and due_ms <= ?1)";
-    let unheard = tx.all(sql, params![tx.now], |mut row| row.text())?;
-    tx.woken.extend(unheard);
+    for group in tx.all("select name from consumer_group", &[], |mut row| row.text())? {
+        if reads::lanes(tx.db, &group)?.iter().any(|(_, due_ms)| *due_ms <= tx.now) {
+            tx.woken.insert(group);
+        }
+    }
     Ok(sent)
 }
 
@@ -747,7 +625,7 @@ pub(super) fn relayed(tx: &mut Tx<'_>, messages: &[i64]) -> Result<(), Error> {
 pub(super) fn confirm(tx: &mut Tx<'_>, tenant: &str, work: &str, controller: &str) -> Result<(), Error> {
     tx.lock(work)?;
     work_of_tenant(tx.db, tenant, work)?;
-    if look(tx, work, controller)?.is_none() {
+    if step_of(tx, work, controller)?.is_none() {
         return Err(Error::NoSuchWork(format!("{work}/{controller}")));
     }
     let sql = "insert into confirmation (work_id, name, at_ms) values (?1, ?2, ?3) on conflict do nothing";
@@ -759,6 +637,7 @@ pub(super) fn confirm(tx: &mut Tx<'_>, tenant: &str, work: &str, controller: &st
 
 pub(super) fn add_group(tx: &mut Tx<'_>, name: &str, topic: &str, from_beginning: bool) -> Result<(), Error> {
     tx.lock_groups(true)?;
+    *tx.groups = None;
     let sql = "insert into consumer_group (name, topic, created_ms) values (?1, ?2, ?3) on conflict (name) do nothing";
     let added = tx.execute(sql, params![name, topic, tx.now])?;
     if added == 0 || !from_beginning {
@@ -767,16 +646,19 @@ pub(super) fn add_group(tx: &mut Tx<'_>, name: &str, topic: &str, from_beginning
     let sql = "select id, work_id from message where topic = ?1 order by id";
     let kept = tx.all(sql, params![topic], |mut row| (row.int(), row.text()))?;
     for (message, work) in kept {
-        deliver(tx, message, &work, name, tx.now)?;
+        let lane = lane_of(tx, &work)?;
+        deliver(tx, message, &work, name, &lane, tx.now)?;
     }
     Ok(())
 }
 
 pub(super) fn remove_group(tx: &mut Tx<'_>, name: &str) -> Result<(), Error> {
     tx.lock_groups(true)?;
+    *tx.groups = None;
     tx.execute("delete from delivery where group_name = ?1", params![name])?;
     tx.execute(
-        "delete from message where not exists (select 1 from delivery where message_id = message.id)",
+        "delete from message where not exists \
+         (select 1 from delivery d where d.work_id = message.work_id and d.message_id = message.id)",
         &[],
     )?;
     tx.execute("delete from consumer_group where name = ?1", params![name]).map(drop)

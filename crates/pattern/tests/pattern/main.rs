@@ -4,5 +4,8 @@
 
 mod example;
 mod migration;
+#[macro_use]
 mod store;
+mod together;
+mod turns;
 mod worker;

@@ -63,8 +63,13 @@ async fn goes_on(store: Arc<dyn Store>) {
         outbox.iter().map(|m| (m.id, m.topic.as_str(), m.work.as_str())).collect::<Vec<_>>(),
         [(1, "begin", "w")]
     );
-    let by =
-        Claimant { owner: "o".into(), lease: Duration::from_secs(60), only: None, takes_suspects: false };
+    let by = Claimant {
+        owner: "o".into(),
+        lease: Duration::from_secs(60),
+        only: None,
+        shares: Shares::default(),
+        takes_suspects: false,
+    };
     let claim = store.claim("left", &by, 9).await.unwrap().remove(0);
     store
         .advance(&claim.fence, Advance::to(Next::Stay).event("left.seen", serde_json::json!({})))

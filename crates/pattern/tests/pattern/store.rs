@@ -6,6 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
+/// A test for each backend and requirement.
+macro_rules! suite {
+    ($($name:ident)*) => {
+        suite! { sqlite: $($name)* }
+        #[cfg(feature = "postgres")]
+        suite! { postgres: $($name)* }
+    };
+    ($backend:ident: $($name:ident)*) => {
+        mod $backend {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let Some(opened) = crate::store::$backend() else { return };
+                super::$name(&opened.store).await;
+            })*
+        }
+    };
+}
+
 pub(crate) const MACHINES: &[Machine] = &[Machine {
     kind: "k",
     stages: &["first", "second"],
@@ -18,8 +36,8 @@ pub(crate) const EFFECT: Sql = Sql {
     postgres: "",
 };
 pub(crate) const TABLES: Tables = Tables { name: "effects", versions: &[EFFECT] };
-const LEASE: Duration = Duration::from_secs(60);
-const NOW: Duration = Duration::ZERO;
+pub(crate) const LEASE: Duration = Duration::from_secs(60);
+pub(crate) const NOW: Duration = Duration::ZERO;
 
 /// A store that lives as long as its folder.
 pub(crate) struct Opened {
@@ -74,27 +92,27 @@ pub(crate) fn request(key: Option<(&str, &str)>) -> Accept {
     }
 }
 
-fn by(owner: &str, lease: Duration) -> Claimant {
-    Claimant { owner: owner.into(), lease, only: None, takes_suspects: false }
+pub(crate) fn by(owner: &str, lease: Duration) -> Claimant {
+    Claimant { owner: owner.into(), lease, only: None, shares: Shares::default(), takes_suspects: false }
 }
 
 /// A store with the group `left`, and one accepted work.
-async fn one_work(store: &Arc<dyn Store>) -> String {
+pub(crate) async fn one_work(store: &Arc<dyn Store>) -> String {
     store.add_group("left", "begin", true).await.unwrap();
     store.accept(request(None)).await.unwrap().work.id
 }
 
-async fn claim_one(store: &Arc<dyn Store>, group: &str, owner: &str) -> Claim {
+pub(crate) async fn claim_one(store: &Arc<dyn Store>, group: &str, owner: &str) -> Claim {
     let mut claims = store.claim(group, &by(owner, LEASE), 10).await.unwrap();
     assert_eq!(claims.len(), 1, "{group} for {owner}");
     claims.remove(0)
 }
 
-async fn none(store: &Arc<dyn Store>, group: &str) -> bool {
+pub(crate) async fn none(store: &Arc<dyn Store>, group: &str) -> bool {
     store.claim(group, &by("nobody", LEASE), 10).await.unwrap().is_empty()
 }
 
-async fn row(store: &Arc<dyn Store>, id: &str, controller: &str) -> (Work, Row) {
+pub(crate) async fn row(store: &Arc<dyn Store>, id: &str, controller: &str) -> (Work, Row) {
     let (work, rows) = store.work("t", id).await.unwrap().unwrap();
     (work, rows.into_iter().find(|row| row.controller == controller).unwrap())
 }
@@ -493,7 +511,7 @@ async fn a_tenant_has_no_more_than_its_quota(store: &Arc<dyn Store>) {
 }
 
 /// Takes a work of the group `left` to its end, where `right` has nothing to do but settle.
-async fn end(store: &Arc<dyn Store>, id: &str) {
+pub(crate) async fn end(store: &Arc<dyn Store>, id: &str) {
     store.add_group("right", "settle", false).await.unwrap();
     let settled = || Advance { settled: true, ..Advance::to(Next::Done) };
     let only = Claimant { only: Some(id.into()), ..by("o", LEASE) };
@@ -655,24 +673,6 @@ async fn the_tables_know_the_machine(store: &Arc<dyn Store>) {
             assert_eq!(allowed, declared, "{name}, ended {ended:?}");
         }
     }
-}
-
-/// A test for each backend and requirement.
-macro_rules! suite {
-    ($($name:ident)*) => {
-        suite! { sqlite: $($name)* }
-        #[cfg(feature = "postgres")]
-        suite! { postgres: $($name)* }
-    };
-    ($backend:ident: $($name:ident)*) => {
-        mod $backend {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                let Some(opened) = super::$backend() else { return };
-                super::$name(&opened.store).await;
-            })*
-        }
-    };
 }
 
 suite! {
