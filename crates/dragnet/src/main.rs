@@ -5,15 +5,20 @@
 mod client;
 mod commands;
 mod config;
+mod disk;
 mod exit;
 mod follow;
 #[cfg(feature = "hadoop")]
 mod hadoop;
+mod health;
 mod listen;
 mod messages;
+mod metrics;
+mod operations;
 mod output;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod retention;
 mod service;
 mod settings;
 
@@ -35,20 +40,19 @@ fn main() -> ExitCode {
     let settings = Settings::read();
     let line = match config::with_file(Cli::command(), std::env::args_os().collect(), &settings) {
         Ok(line) => line,
-        Err(e) => {
-            eprintln!("dragnet: {e:#}");
-            return exit::ERROR.into();
-        }
+        Err(e) => return failed(&e),
     };
     let cli = Cli::parse_from(line);
-    settings.start_log(cli.command.is_service());
+    settings.start_log(cli.command.log_format());
     dragnet_pattern::crash::arm(&settings.crash);
     match cli.command.run(&settings) {
         Ok(code) => code,
         Err(e) if exit::is_closed_pipe(&e) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("dragnet: {e:#}");
-            exit::ERROR.into()
-        }
+        Err(e) => failed(&e),
     }
+}
+
+fn failed(e: &anyhow::Error) -> ExitCode {
+    eprintln!("dragnet: {e:#}");
+    exit::ERROR.into()
 }

@@ -101,6 +101,11 @@ impl MessageArgs {
         self.kafka.is_some()
     }
 
+    /// Kafka's brokers, where it is configured.
+    pub(crate) fn brokers(&self) -> Option<&str> {
+        self.kafka.as_deref()
+    }
+
     /// Whether controllers are plugged in.
     pub(crate) fn has_beyond(&self) -> bool {
         !self.beyond.is_empty()

@@ -4,8 +4,12 @@
 //! the controllers for one job where they are to finish it.
 
 use crate::client::Client;
+use crate::disk::{Disk, Watched};
+use crate::health::{self, Health};
 use crate::listen::{self, ListenArgs};
 use crate::messages::MessageArgs;
+use crate::metrics::Metrics;
+use crate::operations::OperationArgs;
 use anyhow::{Context, Result, bail};
 use dragnet_api::{Api, Door, Entry, router};
 use dragnet_engine::{Engine, LOCAL_TOPIC, Local, LocalPolicy, MapperCommand};
@@ -38,7 +42,7 @@ pub(crate) struct ServiceArgs {
     /// Where jobs write parts, records and manifests: a folder, or a URI such as `s3://BUCKET/PREFIX` or
     /// `hdfs://HOST:PORT/PATH` [default: output in the state folder]
     #[arg(long, value_name = "URI")]
-    output: Option<String>,
+    pub(crate) output: Option<String>,
     /// Mappers that run at once [default: one for each core]
     #[arg(long, value_name = "N")]
     mappers: Option<usize>,
@@ -59,7 +63,7 @@ pub(crate) struct ServiceArgs {
     host_mib_s: Option<u64>,
     /// Prices, as a file like the one that `docs/money.md` shows [default: 500 millionths of a dollar per GiB]
     #[arg(long, value_name = "FILE")]
-    rates: Option<PathBuf>,
+    pub(crate) rates: Option<PathBuf>,
     /// Seconds that a claim lasts when its process stands still
     #[arg(long, value_name = "S", default_value_t = 12)]
     lease_s: u64,
@@ -104,15 +108,25 @@ pub(crate) struct Service {
     state: PathBuf,
     args: ServiceArgs,
     rates: Rates,
+    operation: OperationArgs,
+    health: Arc<Health>,
+    /// Tells all that works to stop.
     stop: watch::Sender<bool>,
-    http: Option<JoinHandle<()>>,
+    /// Tells listeners to end: they answer while the work comes to its end.
+    close: watch::Sender<bool>,
+    http: Vec<JoinHandle<()>>,
     work: Vec<JoinHandle<()>>,
     runtime: Runtime,
 }
 
 impl Service {
     /// Opens the store and serves the API at `listen`, if anywhere; works on nothing yet.
-    pub(crate) fn start(args: &ServiceArgs, default_state: &Path, listen: Option<Listen>) -> Result<Service> {
+    pub(crate) fn start(
+        args: &ServiceArgs,
+        default_state: &Path,
+        listen: Option<Listen>,
+        operation: OperationArgs,
+    ) -> Result<Service> {
         let state = args.state.clone().unwrap_or_else(|| default_state.to_owned());
         make_private(&state)?;
         let state =
@@ -126,8 +140,12 @@ impl Service {
         let output = output_uri(args.output.as_deref(), &state)?;
         Output::at(&output)?.probe().with_context(|| format!("use `{output}` for output"))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let (stop, stopped) = watch::channel(false);
-        let (mut url, mut http, mut key) = (String::new(), None, None);
+        let ((stop, stopped), (close, closed)) = (watch::channel(false), watch::channel(false));
+        let disk = Disk::new(local_folders(&state, &output), operation.disk_low_mib);
+        let metrics = Metrics::new(args.mappers(), Policy::default().at_once);
+        let health = Health::new(store.clone(), output.clone(), Arc::new(metrics), Arc::new(disk), stopped);
+        let health = Arc::new(health);
+        let (mut url, mut http, mut key) = (String::new(), Vec::new(), None);
         if let Some(listen) = listen {
             let entry;
             (entry, key) = runtime.block_on(entry_for(&listen, &*store))?;
@@ -136,10 +154,12 @@ impl Service {
             let listener = bound.with_context(|| format!("listen on {}", listen.at))?;
             url = format!("http://{}", listener.local_addr()?);
             let (door, client_time) = (Arc::new(door), listen.limits.client_time());
-            let app = router(Api::new(store.clone(), output, door, client_time, stopped.clone()))
-                .layer(axum::Extension(Arc::new(rates.clone())));
-            http = Some(runtime.spawn(async move {
-                tokio::join!(listen::serve(listener, app, listen.limits, stopped), trail);
+            let app = router(Api::new(store.clone(), output, door, client_time, stop.subscribe()))
+                .layer(axum::Extension(Arc::new(rates.clone())))
+                .merge(health::public_router(health.clone()))
+                .layer(axum::middleware::from_fn_with_state(health.clone(), health::watch));
+            http.push(runtime.spawn(async move {
+                tokio::join!(listen::serve(listener, app, listen.limits, closed), trail);
             }));
         }
         Ok(Service {
@@ -149,11 +169,25 @@ impl Service {
             state,
             args: args.clone(),
             rates,
+            operation,
+            health,
             stop,
+            close,
             http,
             work: Vec::new(),
             runtime,
         })
+    }
+
+    /// Serves the operator's address, if there is one. Returns its URL.
+    pub(crate) fn admin(&mut self, limits: ListenArgs) -> Result<Option<String>> {
+        let Some(at) = self.operation.admin_listen else { return Ok(None) };
+        let bound = self.runtime.block_on(TcpListener::bind(at));
+        let listener = bound.with_context(|| format!("listen on {at} for the operator"))?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let app = health::admin_router(self.health.clone());
+        self.http.push(self.runtime.spawn(listen::serve(listener, app, limits, self.close.subscribe())));
+        Ok(Some(url))
     }
 
     /// A client of this service's own API.
@@ -165,8 +199,7 @@ impl Service {
     /// `relay` is taken like a controller.
     pub(crate) fn work(&mut self, only: Option<&str>, takes: &dyn Fn(&str) -> bool) -> Result<()> {
         let stopped = self.stop.subscribe();
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let mappers = self.args.mappers.unwrap_or_else(cores).max(1);
+        let mappers = self.args.mappers();
         let policy = LocalPolicy {
             mapper: self.mapper_command(mappers)?,
             mappers,
@@ -176,7 +209,7 @@ impl Service {
         };
         let (local, driver) = Local::new(self.store.clone(), policy, stopped.clone());
         let engines: Engines =
-            [Arc::new(local) as Arc<dyn Engine>].into_iter().chain(self.hadoop()?).collect();
+            [Arc::new(local) as Arc<dyn Engine>].into_iter().chain(self.args.hadoop()?).collect();
         let controllers: Vec<Arc<dyn Controller>> = vec![
             Arc::new(Launch { engines: engines.clone(), rates: self.rates.clone() }),
             Arc::new(Monitoring::new(engines.clone())),
@@ -186,6 +219,15 @@ impl Service {
         ];
         let mut controllers: Vec<_> = controllers.into_iter().filter(|c| takes(c.name())).collect();
         controllers.extend(self.args.messages.beyond());
+        let watched = |inner| -> Arc<dyn Controller> {
+            let (metrics, disk) = (self.health.metrics.clone(), self.health.disk.clone());
+            Arc::new(Watched { inner, metrics, disk })
+        };
+        let controllers: Vec<_> = controllers.into_iter().map(watched).collect();
+        if takes(dragnet_job::controllers::SHUTDOWN) && self.operation.retention.is_on() {
+            let retention = self.operation.retention.clone();
+            self.work.push(self.runtime.spawn(retention.keep_house(self.store.clone(), stopped.clone())));
+        }
         self.work.extend(self.args.messages.start(
             self.runtime.handle(),
             &self.store,
@@ -201,9 +243,10 @@ impl Service {
             ..Policy::default()
         };
         let locks = self.state.join("owners");
-        let worker = Worker::new(self.store.clone(), policy, &locks, only.map(str::to_owned))?;
+        let worker = Arc::new(Worker::new(self.store.clone(), policy, &locks, only.map(str::to_owned))?);
+        let _ = self.health.worker.set(worker.clone());
         self.work.push(self.runtime.spawn(async move {
-            if let Err(e) = dragnet_pattern::run(Arc::new(worker), controllers, stopped).await {
+            if let Err(e) = dragnet_pattern::run(worker, controllers, stopped).await {
                 tracing::error!(error = %e, "the controllers could not be started");
             }
         }));
@@ -222,17 +265,6 @@ impl Service {
             say("--host-bytes-s", (mib << 20) / mappers as u64);
         }
         Ok(MapperCommand { program, arguments })
-    }
-
-    #[cfg(feature = "hadoop")]
-    fn hadoop(&self) -> Result<Option<Arc<dyn Engine>>> {
-        let bytes_per_s = self.args.host_mib_s.map(|mib| mib << 20);
-        self.args.hadoop.engine(self.args.host_connections, bytes_per_s)
-    }
-
-    #[cfg(not(feature = "hadoop"))]
-    fn hadoop(&self) -> Result<Option<Arc<dyn Engine>>> {
-        Ok(None)
     }
 
     /// Registers the groups, so that a job that is posted before anybody works finds its queue.
@@ -270,23 +302,35 @@ impl Service {
         });
     }
 
-    /// Ends claims in hand at their next step and frees them.
+    /// Claims nothing more, gives back what is in hand, and answers as not ready until that is done: in less than
+    /// five seconds.
     pub(crate) fn end(self) {
         let _ = self.stop.send(true);
         self.runtime.block_on(async {
-            let drained = async {
-                for task in self.work {
-                    let _ = task.await;
-                }
-                if let Some(http) = self.http {
-                    let _ = http.await;
-                }
-            };
             // What has not ended by then is freed by the lock that goes with the process.
-            let _ = tokio::time::timeout(Duration::from_secs(4), drained).await;
+            let _ = tokio::time::timeout(WORK_ENDS, ended(self.work)).await;
+            let _ = self.close.send(true);
+            let _ = tokio::time::timeout(ANSWERS_END, ended(self.http)).await;
         });
         self.runtime.shutdown_timeout(Duration::from_millis(200));
     }
+}
+
+/// How long all that works may take to stop, a step's grace and its last write.
+const WORK_ENDS: Duration = Duration::from_millis(3300);
+/// How long an answer that is under way may take after that.
+const ANSWERS_END: Duration = Duration::from_secs(1);
+
+async fn ended(tasks: Vec<JoinHandle<()>>) {
+    for task in tasks {
+        let _ = task.await;
+    }
+}
+
+/// The folders of this machine that a service fills.
+pub(crate) fn local_folders(state: &Path, output: &str) -> Vec<(&'static str, PathBuf)> {
+    let output = uri::to_path(output).ok().map(|path| ("the output", path));
+    [("the state", state.to_owned())].into_iter().chain(output).collect()
 }
 
 /// Who is let in, and the key of this process where it speaks to itself alone.
@@ -324,7 +368,7 @@ async fn stop_signal() -> Result<()> {
     }
 }
 
-fn read_rates(file: Option<&Path>) -> Result<Rates> {
+pub(crate) fn read_rates(file: Option<&Path>) -> Result<Rates> {
     let Some(file) = file else { return Ok(Rates::default()) };
     let text =
         std::fs::read_to_string(file).with_context(|| format!("read the rates `{}`", file.display()))?;
@@ -333,7 +377,7 @@ fn read_rates(file: Option<&Path>) -> Result<Rates> {
         .with_context(|| format!("read the rates `{}`", file.display()))
 }
 
-fn open_store(args: &ServiceArgs, state: &Path) -> Result<Arc<dyn Store>> {
+pub(crate) fn open_store(args: &ServiceArgs, state: &Path) -> Result<Arc<dyn Store>> {
     store_at(args.store.as_deref(), state, args.messages.has_notices())
 }
 
@@ -365,7 +409,7 @@ fn open_postgres(_url: &str, _has_notices: bool) -> Result<Arc<dyn Store>> {
     )
 }
 
-fn output_uri(output: Option<&str>, state: &Path) -> Result<String> {
+pub(crate) fn output_uri(output: Option<&str>, state: &Path) -> Result<String> {
     let uri_of = |path: &Path| -> Result<String> {
         make_private(path)?;
         Ok(uri::of_path(&path.canonicalize()?))
@@ -385,6 +429,25 @@ pub(crate) fn make_private(folder: &Path) -> Result<()> {
 }
 
 impl ServiceArgs {
+    /// The engine of a Hadoop cluster, if the service has one.
+    #[cfg(feature = "hadoop")]
+    pub(crate) fn hadoop(&self) -> Result<Option<Arc<dyn Engine>>> {
+        let bytes_per_s = self.host_mib_s.map(|mib| mib << 20);
+        self.hadoop.engine(self.host_connections, bytes_per_s)
+    }
+
+    /// The engine of a Hadoop cluster: not in this build.
+    #[cfg(not(feature = "hadoop"))]
+    pub(crate) fn hadoop(&self) -> Result<Option<Arc<dyn Engine>>> {
+        Ok(None)
+    }
+
+    /// Mappers at once.
+    fn mappers(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.mappers.unwrap_or_else(cores).max(1)
+    }
+
     /// The defaults over a state folder, for commands that have no flags of their own for it.
     pub(crate) fn of_state(state: Option<PathBuf>) -> ServiceArgs {
         ServiceArgs {

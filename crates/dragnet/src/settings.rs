@@ -4,6 +4,15 @@ use dragnet_tenant::Secret;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+/// How a service logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// A line for people
+    Text,
+    /// An object a line, for programs
+    Json,
+}
+
 /// What the environment says.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
@@ -46,15 +55,21 @@ impl Settings {
         }
     }
 
-    /// Logs go to stderr: a service's from `info` on, a command's only what is wrong.
-    pub(crate) fn start_log(&self, service: bool) {
-        let default = if service { "info" } else { "error" };
+    /// Logs go to stderr: a service's, which has a format, from `info` on; a command's only what is wrong.
+    pub(crate) fn start_log(&self, service: Option<LogFormat>) {
+        let default = if service.is_some() { "info" } else { "error" };
         let filter = tracing_subscriber::EnvFilter::new(self.log.as_deref().unwrap_or(default));
-        tracing_subscriber::fmt()
+        let log = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
             .with_target(false)
-            .with_ansi(std::io::stderr().is_terminal())
-            .init();
+            .with_ansi(std::io::stderr().is_terminal());
+        match service {
+            // The step that a line belongs to is its `span`: with work, tenant, controller and attempt.
+            Some(LogFormat::Json) => {
+                log.json().flatten_event(true).with_current_span(true).with_span_list(false).init();
+            }
+            Some(LogFormat::Text) | None => log.init(),
+        }
     }
 }

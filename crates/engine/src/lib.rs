@@ -62,6 +62,14 @@ pub trait Engine: Send + Sync {
     /// The engine's name in a job's spec.
     fn name(&self) -> &'static str;
 
+    /// Whether it can be reached now.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    async fn reach(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Sees to it that the round runs, whether or not it was launched before.
     ///
     /// # Errors

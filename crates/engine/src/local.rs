@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 /// The topic on which rounds are announced.
 pub const TOPIC: &str = "run.local";
@@ -245,7 +246,8 @@ impl Driver {
                     let Some(task) = tasks.pop_front() else { break };
                     let (pool, output, progress) = (self.pool.clone(), round.output.clone(), progress.clone());
                     let by = by.clone();
-                    running.spawn(async move { run_task(&pool, &by, slot, &output, &task, &progress).await });
+                    let attempts = async move { run_task(&pool, &by, slot, &output, &task, &progress).await };
+                    running.spawn(attempts.in_current_span());
                 }
                 () = self.pool.stopped.notified() => {}
                 () = tokio::time::sleep(REPORT) => {}

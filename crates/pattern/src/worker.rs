@@ -9,10 +9,12 @@ use crate::{
 };
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, Semaphore, watch};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 /// How controllers are driven.
 #[derive(Debug, Clone)]
@@ -31,6 +33,8 @@ pub struct Policy {
     pub failures_max: i64,
     /// How long a work waits for a dependency before it is parked.
     pub wait_max: Duration,
+    /// How long a step may go on when the process is to stop; then its claim is given back as it is.
+    pub grace: Duration,
     /// The first and the longest delay after a failure.
     pub backoff: (Duration, Duration),
 }
@@ -45,6 +49,7 @@ impl Default for Policy {
             at_once: 16,
             failures_max: 8,
             wait_max: Duration::from_secs(24 * 3600),
+            grace: Duration::from_secs(2),
             backoff: (Duration::from_millis(100), Duration::from_secs(30)),
         }
     }
@@ -61,6 +66,8 @@ pub struct Worker {
     in_hand: Mutex<HashSet<Fence>>,
     /// What was in hand at a crash is tried with this held alone.
     gate: Arc<RwLock<()>>,
+    /// Claims that others took over before they were done here.
+    leases_lost: AtomicU64,
 }
 
 impl Worker {
@@ -91,7 +98,13 @@ impl Worker {
             locks: locks.to_owned(),
             in_hand: Mutex::default(),
             gate: Arc::default(),
+            leases_lost: AtomicU64::new(0),
         })
+    }
+
+    /// Claims of this worker that others took over before it was done with them: it was too slow, or stood still.
+    pub fn leases_lost(&self) -> u64 {
+        self.leases_lost.load(Ordering::Relaxed)
     }
 
     fn hand(&self) -> std::sync::MutexGuard<'_, HashSet<Fence>> {
@@ -156,7 +169,10 @@ async fn heartbeat(worker: Arc<Worker>, mut stop: watch::Receiver<bool>) {
         match worker.store.renew(fences, lease).await {
             // Whoever lost a claim finds out at its next write; it need not be told here.
             Ok(lost) => lost.iter().for_each(|fence| {
-                worker.hand().remove(fence);
+                // One that has just been committed is no loss.
+                if worker.hand().remove(fence) {
+                    worker.leases_lost.fetch_add(1, Ordering::Relaxed);
+                }
             }),
             Err(e) => tracing::warn!(error = %e, "could not renew leases"),
         }
@@ -206,7 +222,7 @@ async fn suspects(
                 };
                 worker.hand().insert(claim.fence.clone());
                 let held = Held::Alone(worker.gate.clone().write_owned().await);
-                step(worker.clone(), controller.clone(), claim, held).await;
+                step(worker.clone(), controller.clone(), claim, held, stop.clone()).await;
                 pause = Duration::ZERO;
             }
             Ok(None) => {}
@@ -298,9 +314,9 @@ async fn drive(worker: Arc<Worker>, controller: Arc<dyn Controller>, mut stop: w
                 false => Held::Nothing,
             };
             let (worker, controller, signal) = (worker.clone(), controller.clone(), signal.clone());
-            let place = Tenants::take(&tenants, &claim.work.tenant);
+            let (place, stop) = (Tenants::take(&tenants, &claim.work.tenant), stop.clone());
             steps.spawn(async move {
-                step(worker, controller, claim, held).await;
+                step(worker, controller, claim, held, stop).await;
                 drop((slot, place));
                 signal.notify_one();
             });
@@ -343,20 +359,35 @@ impl Drop for Place {
     }
 }
 
-/// One claim, from its first byte of work to its commit.
-async fn step(worker: Arc<Worker>, controller: Arc<dyn Controller>, claim: Claim, held: Held) {
-    let fence = claim.fence.clone();
-    worker.hand().insert(fence.clone());
-    crash::point(controller.name(), "claimed");
-    let result = match take_step(&worker, &controller, &claim).await {
-        Ok(advance) => commit(&worker, &fence, advance).await,
-        Err(failure) => give_up(&worker, &claim, failure).await,
+/// One claim, from its first byte of work to its commit. Whatever is logged in it says whose it is.
+async fn step(
+    worker: Arc<Worker>,
+    controller: Arc<dyn Controller>,
+    claim: Claim,
+    held: Held,
+    stop: watch::Receiver<bool>,
+) {
+    let Fence { work, controller: name, attempt, .. } = &claim.fence;
+    // An error's own level: whatever is logged at all has its span.
+    let span = tracing::error_span!("step", work, tenant = claim.work.tenant, controller = name, attempt);
+    let steps = async {
+        let fence = claim.fence.clone();
+        worker.hand().insert(fence.clone());
+        crash::point(controller.name(), "claimed");
+        let result = match take_step(&worker, &controller, &claim, stop).await {
+            Ok(advance) => commit(&worker, &fence, advance).await,
+            Err(failure) => give_up(&worker, &claim, failure).await,
+        };
+        let was_in_hand = worker.hand().remove(&fence);
+        if let Err(e) = result {
+            if was_in_hand && matches!(e, Error::Fenced { .. }) {
+                worker.leases_lost.fetch_add(1, Ordering::Relaxed);
+            }
+            // The lease ends, and whoever claims then sees what was committed.
+            tracing::warn!(owner = worker.owner.id(), error = %e, "a step was not committed");
+        }
     };
-    if let Err(e) = result {
-        // The lease ends, and whoever claims then sees what was committed.
-        tracing::warn!(owner = worker.owner.id(), work = fence.work, controller = fence.controller, attempt = fence.attempt, error = %e, "a step was not committed");
-    }
-    worker.hand().remove(&fence);
+    steps.instrument(span).await;
     drop(held);
 }
 
@@ -365,10 +396,27 @@ async fn take_step(
     worker: &Worker,
     controller: &Arc<dyn Controller>,
     claim: &Claim,
+    mut stop: watch::Receiver<bool>,
 ) -> Result<Advance, Failure> {
     let (store, controller, claim) = (worker.store.clone(), controller.clone(), claim.clone());
-    let task = tokio::spawn(async move { controller.step(&*store, &claim).await });
-    match task.await {
+    let step = async move { controller.step(&*store, &claim).await };
+    let mut task = tokio::spawn(step.in_current_span());
+    let grace_ends = async {
+        // A worker whose handle has gone is not told to stop any more.
+        if stop.wait_for(|stopped| *stopped).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(worker.policy.grace).await;
+    };
+    let ended = tokio::select! {
+        ended = &mut task => ended,
+        () = grace_ends => {
+            // What it does in a thread goes on until the process ends, and can commit nothing.
+            task.abort();
+            return Err(Failure::Stopped);
+        }
+    };
+    match ended {
         Ok(result) => result,
         Err(e) if e.is_panic() => {
             let panic = e.into_panic();
@@ -429,13 +477,7 @@ async fn give_up(worker: &Worker, claim: &Claim, failure: Failure) -> Result<(),
         Failure::Down { dependency, reason, after } => {
             let since = claim.waiting_since_ms.unwrap_or(claim.now_ms);
             let waited = Duration::from_millis((claim.now_ms - since).max(0) as u64);
-            tracing::info!(
-                work = fence.work,
-                controller = fence.controller,
-                dependency,
-                reason,
-                "waits for a dependency"
-            );
+            tracing::info!(dependency, reason, "waits for a dependency");
             if waited > worker.policy.wait_max {
                 Release::Park {
                     reason: format!("`{dependency}` was down for {} s: {reason}", waited.as_secs()),
@@ -448,13 +490,7 @@ async fn give_up(worker: &Worker, claim: &Claim, failure: Failure) -> Result<(),
         Failure::Stopped => Release::Yield,
         Failure::Failed(_) | Failure::Store(_) => {
             let reason = failure.to_string();
-            tracing::warn!(
-                work = fence.work,
-                controller = fence.controller,
-                attempt = fence.attempt,
-                reason,
-                "a step failed"
-            );
+            tracing::warn!(reason, "a step failed");
             let after = full_jitter(worker.policy.backoff, claim.row.failures.clamp(0, 20) as u32);
             Release::Failed { reason, after, failures_max: worker.policy.failures_max }
         }

@@ -6,6 +6,7 @@ mod audit;
 mod audit_log;
 mod backup;
 mod bill;
+mod check;
 mod completions;
 mod config;
 mod coverage;
@@ -30,8 +31,9 @@ mod wish;
 
 use crate::client::Client;
 use crate::listen::ListenArgs;
+use crate::operations::OperationArgs;
 use crate::service::{Listen, Service, ServiceArgs};
-use crate::settings::Settings;
+use crate::settings::{LogFormat, Settings};
 use anyhow::Result;
 use clap::{Args, CommandFactory, Subcommand};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -51,7 +53,7 @@ pub(crate) enum Command {
     /// Write files and folders as WARC, a gzip member for each record
     Pack(pack::Pack),
     /// Run the service: HTTP API, controllers and mappers
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Post a job to a service and print its id
     Submit(submit::Submit),
     /// Show what a job would read, how long it would take and what it would cost
@@ -99,8 +101,12 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) fn is_service(&self) -> bool {
-        matches!(self, Command::Serve(_))
+    /// How a service logs; nothing for what is none.
+    pub(crate) fn log_format(&self) -> Option<LogFormat> {
+        match self {
+            Command::Serve(serve) => Some(serve.log_format()),
+            _ => None,
+        }
     }
 
     pub(crate) fn run(self, settings: &Settings) -> Result<ExitCode> {
@@ -178,7 +184,7 @@ impl Target {
 pub(crate) fn embed(args: &ServiceArgs, settings: &Settings, tenant: &str) -> Result<Service> {
     let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listen = Listen { at, limits: ListenArgs::EMBEDDED, only: Some(tenant.to_owned()) };
-    let service = Service::start(args, &settings.state, Some(listen))?;
+    let service = Service::start(args, &settings.state, Some(listen), OperationArgs::default())?;
     service.register()?;
     Ok(service)
 }

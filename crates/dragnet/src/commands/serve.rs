@@ -2,8 +2,9 @@
 
 use crate::exit;
 use crate::listen::ListenArgs;
+use crate::operations::OperationArgs;
 use crate::service::{Listen, RELAY, Service, ServiceArgs};
-use crate::settings::Settings;
+use crate::settings::{LogFormat, Settings};
 use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
 use std::net::SocketAddr;
@@ -16,6 +17,9 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE")]
     #[allow(dead_code, reason = "it is read before the command line is")]
     config: Option<PathBuf>,
+    /// Serve nothing: check the configuration, reach all that is needed, and say what is wrong
+    #[arg(long)]
+    check: bool,
     /// Where the API listens; port 0 takes a free one. An address that other machines reach needs API keys
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
@@ -25,6 +29,8 @@ pub(crate) struct Serve {
     #[command(flatten)]
     limits: ListenArgs,
     #[command(flatten)]
+    operation: OperationArgs,
+    #[command(flatten)]
     service: ServiceArgs,
 }
 
@@ -33,6 +39,10 @@ const ROLES: [&str; 7] = [API, "launch", "monitor", "billing", "shutdown", "loca
 const API: &str = "api";
 
 impl Serve {
+    pub(crate) fn log_format(&self) -> LogFormat {
+        self.operation.log_format
+    }
+
     pub(crate) fn run(mut self, settings: &Settings) -> Result<ExitCode> {
         let has = |role: &str| self.roles.iter().any(|own| own == role);
         let messages = &self.service.messages;
@@ -41,10 +51,17 @@ impl Serve {
             bail!("`--roles relay` needs `--kafka HOST:PORT`");
         }
         let works = messages.has_beyond() || self.roles.iter().any(|role| role != API);
+        self.operation.retention.check()?;
+        if self.check {
+            return super::check::run(&self.service, &self.operation, settings);
+        }
         self.limits.make_room()?;
-        let listen = has(API).then_some(Listen { at: self.listen, limits: self.limits, only: None });
-        let mut service = Service::start(&self.service, &settings.state, listen)?;
+        let listen = has(API).then_some(Listen { at: self.listen, limits: self.limits.clone(), only: None });
+        let mut service = Service::start(&self.service, &settings.state, listen, self.operation)?;
         service.register()?;
+        if let Some(admin) = service.admin(self.limits)? {
+            eprintln!("metrics at {admin}/metrics");
+        }
         if works {
             service.work(None, &has)?;
         }

@@ -15,6 +15,7 @@ mod fairness;
 mod faults;
 #[cfg(feature = "hadoop")]
 mod hadoop;
+mod handbook;
 mod harness;
 mod http;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
@@ -23,6 +24,7 @@ mod listen;
 mod money;
 #[cfg(feature = "hadoop")]
 mod objects;
+mod operation;
 mod oracle;
 mod packaging;
 #[cfg(all(feature = "hadoop", feature = "kafka", feature = "postgres"))]

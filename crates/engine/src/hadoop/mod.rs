@@ -366,6 +366,12 @@ impl Engine for Hadoop {
         NAME
     }
 
+    async fn reach(&self) -> Result<(), Error> {
+        self.rest.active().await?;
+        // The NameNode has to answer, not to know the folder.
+        self.staging(&self.user)?.find(&self.conf.home(&self.user)).await.map(drop)
+    }
+
     async fn launch(&self, round: &Round) -> Result<(), Error> {
         let standing = standing(round).await?;
         if standing.over || standing.text.is_empty() {

@@ -190,7 +190,7 @@ impl Rest {
     }
 
     /// Whether a ResourceManager has read what it knew. One on standby answers this too.
-    async fn active(&self) -> Result<(), Error> {
+    pub(crate) async fn active(&self) -> Result<(), Error> {
         let mut last = down("no ResourceManager is active");
         for base in &self.managers {
             match self.call(reqwest::Method::GET, &format!("{base}/ws/v1/cluster/info"), None).await {

@@ -1,0 +1,159 @@
+//! How long jobs are kept: by default for ever, and with `--keep-jobs-days` so long after their end.
+//!
+//! A job's output goes first and its rows after that, so that nothing is left when the process dies in between. Its lines
+//! in the ledger and in the audit log stay: they are what was paid and who did it.
+
+use anyhow::Context;
+use dragnet_job::spec::JobSpec;
+use dragnet_pattern::{Expired, Statement, Store, Value};
+use dragnet_run::{Output, uri};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// For how long things are kept.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Retention")]
+pub(crate) struct RetentionArgs {
+    /// Days after its end at which a job goes: its hits, coverage, bill, events and key, not its lines in the ledger
+    /// [default: never]
+    #[arg(long, value_name = "DAYS")]
+    keep_jobs_days: Option<f64>,
+    /// Days after a job's end at which its events go, if it is kept longer [default: with the job]
+    #[arg(long, value_name = "DAYS")]
+    keep_events_days: Option<f64>,
+    /// Seconds between two looks at what is to go
+    #[arg(long, value_name = "S", default_value_t = 60.0)]
+    retention_s: f64,
+}
+
+/// Jobs that are removed in one transaction.
+const AT_ONCE: usize = 100;
+/// How long after a job's end an event of it may come: Shutdown sweeps a second time.
+const LATE_MS: i64 = 3_600_000;
+
+impl RetentionArgs {
+    /// Whether anything goes some day.
+    pub(crate) fn is_on(&self) -> bool {
+        self.keep_jobs_days.is_some() || self.keep_events_days.is_some()
+    }
+
+    /// Refuses what can't be meant.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        for (flag, days) in
+            [("--keep-jobs-days", self.keep_jobs_days), ("--keep-events-days", self.keep_events_days)]
+        {
+            if days.is_some_and(|days| !(0.0..=1e6).contains(&days)) {
+                anyhow::bail!("`{flag}` takes a number of days from 0 to 1000000");
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what is due until the process is to stop.
+    pub(crate) async fn keep_house(self, store: Arc<dyn Store>, mut stop: watch::Receiver<bool>) {
+        let mut events_gone_ms = 0;
+        let pause = Duration::try_from_secs_f64(self.retention_s).unwrap_or(Duration::from_secs(60));
+        loop {
+            if let Err(e) = self.remove_due(&store, &mut events_gone_ms, &stop).await {
+                tracing::warn!(error = format!("{e:#}"), "could not remove what is too old");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause.max(Duration::from_millis(10))) => {}
+                _ = stop.wait_for(|stopped| *stopped) => return,
+            }
+        }
+    }
+
+    async fn remove_due(
+        &self,
+        store: &Arc<dyn Store>,
+        events_gone_ms: &mut i64,
+        stop: &watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        if let Some(days) = self.keep_events_days {
+            remove_events(&**store, before_ms(days), events_gone_ms, stop).await?;
+        }
+        let Some(days) = self.keep_jobs_days else { return Ok(()) };
+        let before_ms = before_ms(days);
+        while !*stop.borrow() {
+            let expired = store.expired(before_ms, AT_ONCE).await?;
+            if expired.is_empty() {
+                return Ok(());
+            }
+            let found = expired.len();
+            let mut removed = Vec::with_capacity(found);
+            for job in expired {
+                let id = job.work.clone();
+                match remove_output(&**store, job).await {
+                    Ok(()) => removed.push(id),
+                    // It stays until its output can be removed.
+                    Err(e) => {
+                        tracing::warn!(
+                            work = id,
+                            error = format!("{e:#}"),
+                            "could not remove a job's output"
+                        );
+                    }
+                }
+            }
+            let purged = store.purge(removed, before_ms).await?;
+            tracing::info!(jobs = purged, "removed jobs that had been kept long enough");
+            if purged < found {
+                // Somebody is at one of them, or its output is away: the next look finds it again.
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes events of jobs that ended before a time. `gone_ms` is the end of the last job whose events have gone: each look
+/// goes on from there, but for those that may have written once more.
+async fn remove_events(
+    store: &dyn Store,
+    before_ms: i64,
+    gone_ms: &mut i64,
+    stop: &watch::Receiver<bool>,
+) -> Result<(), dragnet_pattern::Error> {
+    let sql = "select ended_ms, id from work where ended_ms < ?1 and (ended_ms, id) > (?2, ?3) \
+               order by ended_ms, id limit ?4";
+    let mut last = (*gone_ms - LATE_MS, String::new());
+    while !*stop.borrow() {
+        let values = vec![before_ms.into(), last.0.into(), last.1.into(), (AT_ONCE as i64).into()];
+        let jobs = store.query(Statement::new(sql, values)).await?;
+        let Some(newest) = jobs.last() else { break };
+        last = (newest[0].int(), newest[1].text().to_owned());
+        let of_job = |row: &Vec<Value>| {
+            Statement::new("delete from event where work_id = ?1", vec![row[1].text().into()])
+        };
+        store.write(jobs.iter().map(of_job).collect()).await?;
+        *gone_ms = last.0;
+    }
+    Ok(())
+}
+
+fn before_ms(days: f64) -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (now.as_millis() as f64 - days * 86_400_000.0) as i64
+}
+
+/// Removes all that a job has in its output.
+async fn remove_output(store: &dyn Store, job: Expired) -> anyhow::Result<()> {
+    let Some((work, _)) = store.work(&job.tenant, &job.work).await? else { return Ok(()) };
+    let spec: JobSpec = serde_json::from_value(work.spec).context("read the job's spec")?;
+    let Some(root) = spec.output else { return Ok(()) };
+    let removed = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
+        let output = Output::at(&root)?.of_job(&job.tenant, &job.work);
+        // On this machine folders go with their files.
+        let Ok(folder) = uri::to_path(&output.uri()) else { return Ok(output.clean(|_| false).map(drop)?) };
+        match std::fs::remove_dir_all(&folder) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).with_context(|| format!("remove `{}`", folder.display()))
+            }
+            _ => Ok(()),
+        }
+    });
+    removed.await??;
+    Ok(())
+}
