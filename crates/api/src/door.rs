@@ -92,7 +92,7 @@ impl Door {
         let secret = bearer(headers).map_err(|problem| Refusal::plain(*problem))?;
         let presented = secret.presented().map_err(|e| Refusal::plain(invalid_token(e.to_string())))?;
         if let Entry::One { key, tenant } = &self.entry {
-            return match presented == *key {
+            return match presented.is_same(key) {
                 true => Ok(Caller::without_key(tenant, address)),
                 false => Err(Refusal::plain(invalid_token("this is not the key of this process".into()))),
             };
