@@ -240,7 +240,8 @@ pub(crate) async fn enter(State(door): State<Arc<Door>>, mut request: Request, n
 fn bearer(headers: &HeaderMap) -> Result<Secret, Box<Problem>> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
-        let detail = "send an API key: `Authorization: Bearer dnk_…`; `dragnet key add` makes one";
+        let detail = "send an API key: `Authorization: Bearer dnk_…` (from DRAGNET_API_KEY, where a `dragnet` command asks); \
+                      `dragnet key add` makes one";
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "no-key", "An API key is needed", detail);
         return Err(Box::new(problem.challenge("Bearer realm=\"dragnet\"".into())));
     };
