@@ -92,7 +92,7 @@ impl Door {
         let secret = bearer(headers).map_err(|problem| Refusal::plain(*problem))?;
         let presented = secret.presented().map_err(|e| Refusal::plain(invalid_token(e.to_string())))?;
         if let Entry::One { key, tenant } = &self.entry {
-            return match presented == *key {
+            return match presented.is_same(key) {
                 true => Ok(Caller::without_key(tenant, address)),
                 false => Err(Refusal::plain(invalid_token("this is not the key of this process".into()))),
             };
@@ -240,7 +240,8 @@ pub(crate) async fn enter(State(door): State<Arc<Door>>, mut request: Request, n
 fn bearer(headers: &HeaderMap) -> Result<Secret, Box<Problem>> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
-        let detail = "send an API key: `Authorization: Bearer dnk_…`; `dragnet key add` makes one";
+        let detail = "send an API key: `Authorization: Bearer dnk_…` (from DRAGNET_API_KEY, where a `dragnet` command asks); \
+                      `dragnet key add` makes one";
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "no-key", "An API key is needed", detail);
         return Err(Box::new(problem.challenge("Bearer realm=\"dragnet\"".into())));
     };

@@ -27,6 +27,8 @@ use tokio_io_timeout::TimeoutStream;
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Files that are left for all else: the store, mappers' pipes, reads of hits.
 const OTHER_FILES: u64 = 512;
+/// How long connections have for the request that is under way when the service ends.
+const DRAIN: Duration = Duration::from_secs(3);
 /// How long the loop rests when the machine has no room for a connection.
 const NO_ROOM: Duration = Duration::from_millis(200);
 
@@ -86,6 +88,7 @@ pub(crate) async fn serve(
     http.timer(TokioTimer::new()).header_read_timeout(limits.client_time()).max_header_size(HEAD_BYTES_MAX);
     let slots = Arc::new(Semaphore::new(limits.connections));
     let connections = GracefulShutdown::new();
+    let (cut, is_cut) = watch::channel(false);
     let app = TowerToHyperService::new(app);
     loop {
         let next = async {
@@ -103,15 +106,22 @@ pub(crate) async fn serve(
         });
         let connection = http.serve_connection(TokioIo::new(patient(stream, limits.client_time())), service);
         let connection = connections.watch(connection);
+        let mut is_cut = is_cut.clone();
         tokio::spawn(async move {
-            if let Err(e) = connection.await {
-                tracing::debug!(%peer, error = %e, "a connection ended");
+            tokio::select! {
+                ended = connection => if let Err(e) = ended {
+                    tracing::debug!(%peer, error = %e, "a connection ended");
+                },
+                _ = is_cut.wait_for(|cut| *cut) => {}
             }
             drop(slot);
         });
     }
     drop((listener, app));
-    connections.shutdown().await;
+    // One that never began to ask, or that goes on streaming, would keep all of it up.
+    if tokio::time::timeout(DRAIN, connections.shutdown()).await.is_err() {
+        let _ = cut.send(true);
+    }
 }
 
 /// A stream that does not wait for ever for a client that reads nothing.

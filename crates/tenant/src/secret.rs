@@ -94,6 +94,11 @@ impl Presented {
         self.hash.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Whether it is another that is known; takes as long whatever differs.
+    pub fn is_same(&self, known: &Presented) -> bool {
+        self.hash.ct_eq(&known.hash).into()
+    }
+
     /// Whether it is the stored one; takes as long whatever differs.
     pub(crate) fn is(&self, stored: &str) -> bool {
         self.hex().as_bytes().ct_eq(stored.as_bytes()).into()

@@ -35,8 +35,10 @@ create index audit_log_by_tenant on audit_log (tenant, id);
 -- Jobs that run, or wait to run, of tenants that may run only so many: one that runs has a number, and no two
 -- of a tenant have the same.
 create table job_slot (
-  work_id text primary key,
-  tenant  text not null,
-  slot    integer,
+  work_id  text primary key,
+  tenant   text not null,
+  slot     integer,
+  priority integer not null,
   unique (tenant, slot)
 ) strict, without rowid;
+create index job_slot_waiting on job_slot (tenant, priority desc, work_id) where slot is null;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
-use dragnet_pattern::{Accept, Machine, PRIORITY, Statement, Store, sqlite};
+use dragnet_pattern::{Accept, Machine, PRIORITY, Statement, Store, Work, sqlite};
 use dragnet_tenant::slots::{Slot, give_back, take, tell_next};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,9 +19,9 @@ async fn opened() -> (tempfile::TempDir, Arc<dyn Store>) {
     (folder, store)
 }
 
-async fn accept(store: &dyn Store, priority: i64) -> String {
+async fn accept(store: &dyn Store, tenant: &str, priority: i64) -> Work {
     let accept = Accept {
-        tenant: "acme".into(),
+        tenant: tenant.into(),
         kind: "k".into(),
         spec: serde_json::json!({}),
         topic: LAUNCH.into(),
@@ -30,7 +30,7 @@ async fn accept(store: &dyn Store, priority: i64) -> String {
         priority,
         waiting_max: None,
     };
-    store.accept(accept).await.unwrap().work.id
+    store.accept(accept).await.unwrap().work
 }
 
 async fn count(store: &dyn Store, sql: &'static str) -> i64 {
@@ -42,18 +42,18 @@ async fn a_crowd_never_has_more_than_may_run() {
     let (_folder, store) = opened().await;
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut jobs = JoinSet::new();
-    for n in 0..60 {
+    for _ in 0..60 {
+        let job = accept(&*store, "acme", PRIORITY).await;
         let (store, running, most) = (store.clone(), running.clone(), most.clone());
         jobs.spawn(async move {
-            let id = format!("job-{n:02}");
-            while take(&*store, "acme", &id, 3).await.unwrap() != Slot::Taken {
+            while take(&*store, &job, 3).await.unwrap() != Slot::Taken {
                 tokio::task::yield_now().await;
             }
-            assert_eq!(take(&*store, "acme", &id, 3).await.unwrap(), Slot::Taken, "it is harmless to repeat");
+            assert_eq!(take(&*store, &job, 3).await.unwrap(), Slot::Taken, "it is harmless to repeat");
             most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             tokio::task::yield_now().await;
             running.fetch_sub(1, Ordering::SeqCst);
-            give_back(&*store, "acme", &id, LAUNCH).await.unwrap();
+            give_back(&*store, "acme", &job.id, LAUNCH).await.unwrap();
         });
     }
     while let Some(done) = jobs.join_next().await {
@@ -67,26 +67,27 @@ async fn a_crowd_never_has_more_than_may_run() {
 #[tokio::test]
 async fn who_waits_is_told_by_priority_and_age() {
     let (_folder, store) = opened().await;
-    let mut ids = Vec::new();
+    let mut jobs = Vec::new();
     for priority in [PRIORITY, PRIORITY, 9, PRIORITY] {
-        ids.push(accept(&*store, priority).await);
+        jobs.push(accept(&*store, "acme", priority).await);
     }
-    assert_eq!(take(&*store, "acme", &ids[0], 1).await.unwrap(), Slot::Taken);
-    assert_eq!(take(&*store, "acme", &ids[1], 2).await.unwrap(), Slot::Taken, "a higher limit holds at once");
-    give_back(&*store, "acme", &ids[1], LAUNCH).await.unwrap();
-    for id in &ids[1..] {
-        assert_eq!(take(&*store, "acme", id, 1).await.unwrap(), Slot::Wait { running: 1 });
+    let other = accept(&*store, "globex", PRIORITY).await;
+    assert_eq!(take(&*store, &jobs[0], 1).await.unwrap(), Slot::Taken);
+    assert_eq!(take(&*store, &jobs[1], 2).await.unwrap(), Slot::Taken, "a higher limit holds at once");
+    give_back(&*store, "acme", &jobs[1].id, LAUNCH).await.unwrap();
+    for job in &jobs[1..] {
+        assert_eq!(take(&*store, job, 1).await.unwrap(), Slot::Wait { running: 1 });
     }
-    assert_eq!(take(&*store, "globex", "other", 1).await.unwrap(), Slot::Taken, "another tenant has its own");
+    assert_eq!(take(&*store, &other, 1).await.unwrap(), Slot::Taken, "another tenant has its own");
     // All of them look away for a day; whoever is told looks now.
     let look_away = "update controller set due_ms = due_ms + 86400000";
     store.write(vec![Statement::new(look_away, vec![])]).await.unwrap();
     let told = "select work_id from controller where due_ms < (select max(due_ms) from controller) - 3600000";
     for (ends, next) in [(0, 2), (2, 1), (1, 3)] {
-        give_back(&*store, "acme", &ids[ends], LAUNCH).await.unwrap();
+        give_back(&*store, "acme", &jobs[ends].id, LAUNCH).await.unwrap();
         let rows = store.query(Statement::new(told, vec![])).await.unwrap();
-        assert!(rows.iter().any(|row| row[0].text() == ids[next]), "after {ends} comes {next}: {rows:?}");
-        assert_eq!(take(&*store, "acme", &ids[next], 1).await.unwrap(), Slot::Taken);
+        assert!(rows.iter().any(|row| row[0].text() == jobs[next].id), "after {ends} comes {next}: {rows:?}");
+        assert_eq!(take(&*store, &jobs[next], 1).await.unwrap(), Slot::Taken);
     }
     // Who asks for nothing is in nobody's way.
     give_back(&*store, "acme", "never asked", LAUNCH).await.unwrap();

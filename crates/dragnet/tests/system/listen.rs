@@ -79,6 +79,11 @@ fn heads_and_bodies_have_limits() {
         ),
         ("an encoded body", body("Content-Encoding: gzip\r\nContent-Length: 1\r\n", "x"), "415"),
         (
+            "a deep body",
+            body("Content-Type: application/json\r\nContent-Length: 100000\r\n", &"[".repeat(100_000)),
+            "400",
+        ),
+        (
             "a body that does not say how long it is",
             body("Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n", &chunk.repeat(80)),
             "413",
@@ -91,6 +96,40 @@ fn heads_and_bodies_have_limits() {
         let answer = rest(stream);
         assert_eq!(answer.split(' ').nth(1).unwrap_or_default(), status, "{name}: {answer}");
     }
+}
+
+/// Who asks again and again and reads nothing keeps its connection only for a while.
+#[test]
+fn who_reads_nothing_is_cut_off() {
+    let sandbox = Sandbox::new();
+    let service = sandbox.serve_with(&["--connections", "1", "--client-s", "1"], None);
+    let mut deaf = connect(&service);
+    let asked = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    deaf.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    // More answers than the buffers between the two hold.
+    let _ = deaf.write_all(asked.repeat(2_000).as_bytes());
+    assert_eq!(service.get("/v1/jobs").status, 200, "the only connection is free again");
+    // It was cut off within its answers, not after them.
+    let mut count = 0;
+    let mut part = [0; 1 << 16];
+    while let Ok(n @ 1..) = deaf.read(&mut part) {
+        count += String::from_utf8_lossy(&part[..n]).matches("HTTP/1.1 200").count();
+    }
+    assert!((1..2_000).contains(&count), "{count} answers");
+}
+
+/// The service ends although somebody has a connection and says nothing on it, or half a head.
+#[test]
+fn nobody_keeps_the_service_from_its_end() {
+    let sandbox = Sandbox::new();
+    let mut service = sandbox.serve_with(&["--client-s", "600"], None);
+    let silent = connect(&service);
+    let mut half = connect(&service);
+    half.write_all(b"GET /v1/jobs HTTP/1.1\r\nHo").unwrap();
+    assert_eq!(service.get("/v1/jobs").status, 200);
+    service.signal(rustix::process::Signal::TERM);
+    assert!(service.wait().success());
+    assert_eq!((rest(silent), rest(half)), (String::new(), String::new()));
 }
 
 /// Who comes when there are as many as may be waits for one to end, and is served then.

@@ -308,6 +308,8 @@ fn quotas_are_answered_as_what_they_are() {
     let refused = fast.iter().find(|answer| answer.status == 429).unwrap();
     assert_eq!(refused.json()["type"], "/problems/quota-submissions");
     assert_eq!(refused.header("retry-after"), "1");
+    assert!(fast[0].header("ratelimit").ends_with("r=1;t=1"), "{:?}", fast[0].headers);
+    assert!(refused.header("ratelimit-policy").ends_with("q=2;w=1"), "{:?}", refused.headers);
     until("another second", || post(&slow).status == 202);
     let third: Vec<Answer> = (0..3).map(|_| post(&few)).collect();
     assert_eq!(third.iter().map(|answer| answer.status).collect::<Vec<_>>(), [202, 202, 429]);

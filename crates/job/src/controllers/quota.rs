@@ -25,7 +25,7 @@ pub(super) async fn wait_to_run(
     tenant: &Tenant,
 ) -> Result<Option<Advance>, Failure> {
     let Some(most) = tenant.settings.jobs_running else { return Ok(None) };
-    let Slot::Wait { running } = slots::take(store, &tenant.id, &claim.work.id, most).await? else {
+    let Slot::Wait { running } = slots::take(store, &claim.work, most).await? else {
         return Ok(None);
     };
     // Evenly over the second half of the time, so that they don't all look at once.
