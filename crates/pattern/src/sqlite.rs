@@ -187,3 +187,168 @@ impl rusqlite::types::FromSql for Value {
         })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+mod tests {
+    use super::*;
+    use crate::store::{
+        Accept, Advance, Claimant, Filter, IdempotencyKey, Next, PRIORITY, Page, Publish, Release, Shares,
+        Statement, Store,
+    };
+    use crate::{Machine, Status};
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    const MACHINES: &[Machine] =
+        &[Machine { kind: "k", stages: &["first", "second"], required: &["left"], ended: Some("ended") }];
+
+    /// Each statement that was run, and how SQLite finds its rows.
+    type Plans = Arc<Mutex<BTreeMap<String, Vec<String>>>>;
+
+    struct Explained {
+        db: Sqlite,
+        plans: Plans,
+    }
+
+    impl Explained {
+        fn note(&self, sql: &str) {
+            let Ok(mut explain) = self.db.0.prepare(&format!("explain query plan {sql}")) else { return };
+            let mut rows = explain.raw_query();
+            let mut plan = Vec::new();
+            while let Some(row) = rows.next().unwrap() {
+                plan.push(row.get::<_, String>(3).unwrap());
+            }
+            self.plans.lock().unwrap().insert(sql.to_owned(), plan);
+        }
+    }
+
+    impl Db for Explained {
+        fn query(&mut self, sql: &str, values: &[Param<'_>]) -> Result<Vec<Vec<Value>>, Error> {
+            self.note(sql);
+            self.db.query(sql, values)
+        }
+
+        fn execute(&mut self, sql: &str, values: &[Param<'_>]) -> Result<usize, Error> {
+            self.note(sql);
+            self.db.execute(sql, values)
+        }
+
+        fn begin(&mut self, access: Access) -> Result<(), Error> {
+            self.db.begin(access)
+        }
+
+        fn now_ms(&mut self) -> Result<i64, Error> {
+            self.db.now_ms()
+        }
+    }
+
+    /// What costs the same whatever is in the store looks through no table of it.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_statement_looks_through_a_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("store.db");
+        drop(open(&file, MACHINES, &[]).unwrap());
+        let plans = Plans::default();
+        let connecting: Connect = {
+            let plans = plans.clone();
+            Arc::new(move || {
+                let db = Sqlite(connect(&file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(error)?);
+                Ok(Box::new(Explained { db, plans: plans.clone() }))
+            })
+        };
+        let readers = Readers::new(connecting.clone());
+        let writers = Writers::One(BATCHES);
+        let store = SqlStore::new(connecting, readers, Signals::default(), MACHINES, writers).unwrap();
+        use_all_of(&store).await;
+        let plans = plans.lock().unwrap();
+        for (sql, plan) in plans.iter().filter(|(sql, _)| *sql != AGE) {
+            let tables = "work controller delivery message event idempotency_key w c d m k";
+            let looks_through = |line: &String| {
+                // That index holds no more than what is asked for.
+                let line =
+                    line.strip_prefix("SCAN ").filter(|rest| !rest.ends_with("INDEX message_unrelayed"));
+                let table = line.and_then(|rest| rest.split(' ').next());
+                table.is_some_and(|table| tables.split(' ').any(|name| name == table))
+            };
+            assert!(!plan.iter().any(looks_through), "{sql}: {plan:#?}");
+            assert!(
+                !sql.contains("and status = ?4") || plan[0].contains("work_by_status"),
+                "{sql}: {plan:#?}"
+            );
+        }
+        assert!(plans.len() > 40, "{}", plans.len());
+    }
+
+    const AGE: &str = "update work set created_ms = 1";
+
+    async fn use_all_of(store: &SqlStore) {
+        for (group, topic) in [("left", "begin"), ("right", "next")] {
+            store.add_group(group, topic, false).await.unwrap();
+        }
+        let ids = [accept(store, "1").await, accept(store, "2").await, accept(store, "3").await];
+        accept(store, "3").await;
+        let by = Claimant {
+            owner: "o".into(),
+            lease: Duration::from_secs(60),
+            only: None,
+            shares: Shares::default(),
+            takes_suspects: false,
+        };
+        let claims = store.claim("left", &by, 9).await.unwrap();
+        store.renew(claims.iter().map(|claim| claim.fence.clone()).collect(), by.lease).await.unwrap();
+        let step = Advance {
+            stage: Some("second"),
+            settled: true,
+            publish: vec![Publish { topic: "next".into(), after: Duration::ZERO }],
+            ..Advance::to(Next::Done).event("e", serde_json::json!({}))
+        };
+        store.advance(&claims[0].fence, step).await.unwrap();
+        store.advance(&claims[1].fence, Advance::to(Next::Again(Duration::ZERO))).await.unwrap();
+        let wait =
+            Release::Wait { dependency: "d".into(), reason: "r".into(), after: Duration::from_secs(9) };
+        store.release(&claims[2].fence, wait).await.unwrap();
+        store.wake("d").await.unwrap();
+        let claim = store.claim("left", &by, 1).await.unwrap().remove(0);
+        store.release(&claim.fence, Release::Park { reason: "r".into() }).await.unwrap();
+        store.redrive("t", &claim.work.id).await.unwrap();
+        store.claim("left", &by, 1).await.unwrap();
+        store.free("o").await.unwrap();
+        store.claim_alone(&["left".into()], &by).await.unwrap();
+        store.sweep().await.unwrap();
+        store.nudge(&ids[1], "left").await.unwrap();
+        store.cancel("t", &ids[1]).await.unwrap();
+        store.next_due("left", None).await.unwrap();
+        store.unrelayed(9).await.unwrap();
+        store.relayed(vec![1]).await.unwrap();
+        store.unconsumed("left", (1, 9)).await.unwrap();
+        store.work("t", &ids[0]).await.unwrap();
+        store.events(&ids[0], 0, 9).await.unwrap();
+        for status in [None, Some(Status::Failed)] {
+            for time in [None, Some(1)] {
+                let filter = Filter { status, created_after_ms: time, created_before_ms: time };
+                store.works("t", filter, Page { limit: 9, after: None }).await.unwrap();
+            }
+        }
+        store.expired(1 << 50, 9).await.unwrap();
+        let right = store.claim("right", &by, 9).await.unwrap().remove(0);
+        store.advance(&right.fence, Advance::to(Next::Done)).await.unwrap();
+        Store::write(store, vec![Statement::new(AGE, vec![])]).await.unwrap();
+        assert_eq!(store.purge(vec![ids[0].clone()], 1 << 50).await.unwrap(), 1);
+    }
+
+    async fn accept(store: &SqlStore, key: &str) -> String {
+        let key = IdempotencyKey { scope: "s".into(), key: key.into(), fingerprint: "f".into() };
+        let accept = Accept {
+            tenant: "t".into(),
+            kind: "k".into(),
+            spec: serde_json::json!({}),
+            topic: "begin".into(),
+            key: Some(key),
+            deadline: None,
+            priority: PRIORITY,
+            waiting_max: Some(9),
+        };
+        store.accept(accept).await.unwrap().work.id
+    }
+}

@@ -44,8 +44,8 @@ fn fill(file: &Path, ended: u64) {
              ((unixepoch() - {ended} + n) * 1000) >> 16, ((unixepoch() - {ended} + n) * 1000) & 65535, n) as id from n;
          insert into work (id, tenant, kind, spec, stage, status, outcome, created_ms, started_ms, ended_ms, events)
            select id, case when n % 10 = 0 then 'other' else 'default' end, '{KIND}', '{spec}', 'shutdown',
-             case when n % 100 = 0 then 'failed' else 'completed' end,
-             case when n % 100 = 0 then 'failed' else 'completed' end, at, at, at + 500, 4 from n;
+             case when n % 100 = 1 then 'failed' else 'completed' end,
+             case when n % 100 = 1 then 'failed' else 'completed' end, at, at, at + 500, 4 from n;
          insert into controller (work_id, name, step, attempt, due_ms, settled)
            select id, name, 'done', 1, at, 1 from n, (select column1 as name from
              (values ('launch'), ('monitoring'), ('billing'), ('shutdown')));

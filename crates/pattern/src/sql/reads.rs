@@ -158,29 +158,28 @@ pub(super) fn works(
 ) -> Result<Vec<Work>, Error> {
     // Ids grow with time, so their order is the order of acceptance.
     let mut below = after.unwrap_or_else(|| "~".into());
-    let mut above = String::new();
     if let Some(ms) = filter.created_before_ms {
         below = below.min(first_id(ms.saturating_add(CLOCKS_APART_MS)));
     }
-    if let Some(ms) = filter.created_after_ms {
-        above = first_id(ms.saturating_sub(CLOCKS_APART_MS));
-    }
-    let (from, to) = (filter.created_after_ms.unwrap_or(0), filter.created_before_ms.unwrap_or(i64::MAX));
-    let order = "order by id desc limit ?6";
-    let within =
-        format!("{WORK} where tenant = ?1 and id < ?2 and id > ?3 and created_ms >= ?4 and created_ms < ?5");
-    let limit = limit as i64;
-    match filter.status {
-        None => {
-            all(db, &format!("{within} {order}"), params![tenant, &below, &above, from, to, limit], work_of)
+    let above = filter.created_after_ms.map(|ms| first_id(ms.saturating_sub(CLOCKS_APART_MS)));
+    let mut values = params![tenant, &below, limit as i64].to_vec();
+    // SQLite, which has no statistics, prefers a range of the tenant's works of every status.
+    let by_status = filter.status.is_some() && !db.is_shared();
+    let index = if by_status { " indexed by work_by_status" } else { "" };
+    let mut sql = format!("{WORK}{index} where tenant = ?1 and id < ?2");
+    let conditions = [
+        ("and status =", filter.status.map(|status| Param::from(status.name()))),
+        ("and id >", above.as_ref().map(Param::from)),
+        ("and created_ms >=", filter.created_after_ms.map(Param::from)),
+        ("and created_ms <", filter.created_before_ms.map(Param::from)),
+    ];
+    for (condition, value) in conditions {
+        if let Some(value) = value {
+            values.push(value);
+            sql += &format!(" {condition} ?{}", values.len());
         }
-        Some(status) => all(
-            db,
-            &format!("{within} and status = ?7 {order}"),
-            params![tenant, &below, &above, from, to, limit, status.name()],
-            work_of,
-        ),
     }
+    all(db, &format!("{sql} order by id desc limit ?3"), &values, work_of)
 }
 
 /// A work's id has the time of the process that made it, and `created_ms` is the database's: so far may they differ.

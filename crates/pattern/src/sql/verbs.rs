@@ -533,10 +533,11 @@ pub(super) fn crashes(alone: bool, failures: i64) -> bool {
 }
 
 pub(super) fn free(tx: &mut Tx<'_>, owner: &str) -> Result<usize, Error> {
-    let sql =
-        "select work_id, name from controller where step = 'running' and owner = ?1 order by work_id, name";
+    // What is leased is little, and found by an index; in this order SQLite would look through all rows instead.
+    let sql = "select work_id, name from controller where step = 'running' and lease_ms > 0 and owner = ?1";
+    let mut held = tx.all(sql, params![owner], pair)?;
     // By work, so that two who free at once wait for each other's rows in one order.
-    let held = tx.all(sql, params![owner], |mut row| (row.text(), row.text()))?;
+    held.sort();
     let mut freed = 0;
     for (work, controller) in &held {
         tx.lock(work)?;
@@ -568,10 +569,10 @@ pub(super) type Swept = Mutex<(i64, String)>;
 pub(super) fn sweep(tx: &mut Tx<'_>, swept: &Swept) -> Result<usize, Error> {
     let (from_ms, from_work) = swept.lock().unwrap_or_else(PoisonError::into_inner).clone();
     // A row that waits has its message, but for those that were lost: so this looks at a part of the rows and no more.
-    let sql = "select c.work_id, c.name, c.due_ms, exists (select 1 from delivery d \
-                 where d.work_id = c.work_id and d.group_name = c.name) \
+    let sql = "select due.work_id, due.name, due.due_ms, exists (select 1 from delivery d \
+                 where d.work_id = due.work_id and d.group_name = due.name) \
                from (select work_id, name, due_ms from controller where step = 'waiting' and due_ms <= ?1 \
-                 and due_ms >= ?2 and (due_ms > ?2 or work_id > ?3) order by due_ms, work_id limit ?4) as c";
+                 and due_ms >= ?2 and (due_ms > ?2 or work_id > ?3) order by due_ms, work_id limit ?4) as due";
     let waiting = tx.all(sql, params![tx.now, from_ms, &from_work, SWEEP_MAX], |mut row| {
         (row.text(), row.text(), row.int(), row.is())
     })?;
