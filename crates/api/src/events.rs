@@ -53,11 +53,11 @@ pub(crate) async fn events(
             Problem::invalid(format!("`{text}` is no id of an event of this job: begin without one"))
         })?,
     };
+    let limit = query.limit.unwrap_or(BATCH);
+    if !(1..=1000).contains(&limit) {
+        return Err(Problem::invalid(format!("`limit` is {limit}: 1 to 1000 are taken")));
+    }
     if media != EVENT_STREAM {
-        let limit = query.limit.unwrap_or(BATCH);
-        if !(1..=1000).contains(&limit) {
-            return Err(Problem::invalid(format!("`limit` is {limit}: 1 to 1000 are taken")));
-        }
         let events = api.store.events(&id, after, limit).await?;
         let next = events.last().map_or(after, |event| event.seq);
         let more = events.len() == limit || !work.status.is_terminal();

@@ -46,7 +46,7 @@ pub(crate) fn key_of(headers: &HeaderMap, posted: &Json) -> Result<Option<Idempo
 /// The string without its quotes and escapes (RFC 9651, 3.3.3).
 fn parse(text: &str) -> Option<String> {
     let Some(quoted) = text.strip_prefix('"') else {
-        return (!text.contains(['"', '\\'])).then(|| text.to_owned());
+        return (!text.contains(['"', '\\', ' '])).then(|| text.to_owned());
     };
     let (mut key, mut rest) = (String::new(), quoted.chars());
     loop {
@@ -129,6 +129,7 @@ mod tests {
             (r#""a \"b\" \\""#, Some(r#"a "b" \"#)),
             (r#""a"#, None),
             (r#"a"b"#, None),
+            ("a b", None),
             (r#""a\b""#, None),
             (r#""a";x=1"#, None),
         ];

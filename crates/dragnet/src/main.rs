@@ -4,6 +4,7 @@
 
 mod client;
 mod commands;
+mod conformance;
 mod exit;
 mod follow;
 #[cfg(feature = "hadoop")]

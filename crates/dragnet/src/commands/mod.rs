@@ -4,6 +4,7 @@ mod args;
 mod at_store;
 mod audit_log;
 mod bill;
+mod conformance;
 mod coverage;
 mod demo;
 mod hits;
@@ -68,6 +69,8 @@ pub(crate) enum Command {
     Key(key::KeyCommand),
     /// Show who did what
     AuditLog(audit_log::AuditLog),
+    /// Check a service's HTTP API against its standards, row by row
+    Conformance(conformance::Conformance),
     /// Scan shards: what a map task runs (shards as lines on stdin, counters on stderr)
     Map(dragnet_mapper::Map),
 }
@@ -97,6 +100,7 @@ impl Command {
             Command::Tenant(command) => command.run(settings),
             Command::Key(command) => command.run(settings),
             Command::AuditLog(command) => command.run(settings),
+            Command::Conformance(command) => command.run(settings),
             Command::Map(command) => command.run(),
         }
     }
