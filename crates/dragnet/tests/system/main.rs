@@ -27,4 +27,5 @@ mod scan;
 mod search;
 mod servers;
 mod soak;
+mod standards;
 mod two;
