@@ -41,7 +41,8 @@ while True:
     head = question[:2] + b'\x81\x80\0\1' + (b'\0\1' if is_a else b'\0\0') + b'\0\0\0\0'
     server.sendto(head + question[12:end] + answer, asker)
 PY
-"$root/venv/bin/python" -m moto.server -p 5599 >/dev/null 2>&1 &
+# Moto would take the server's name for a bucket's.
+S3_IGNORE_SUBDOMAIN_BUCKETNAME=true "$root/venv/bin/python" -m moto.server -p 5599 >/dev/null 2>&1 &
 until curl -s -o /dev/null 127.0.0.1:5599; do sleep 0.1; done
 s3=http://127.0.0.1:5599/crawl
 curl -s -X PUT $s3 >/dev/null

@@ -3,7 +3,8 @@
 use crate::prefer::Preferences;
 use crate::routes::JSON;
 use crate::watch::has_ended;
-use crate::{Api, Caller, Problem, idempotency};
+use crate::{Api, Caller, Problem, idempotency, money};
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -62,6 +63,7 @@ pub(crate) struct SubmitQuery {
 pub(crate) async fn submit(
     State(api): State<Api>,
     caller: Caller,
+    Extension(rates): money::ServiceRates,
     query: Result<Query<SubmitQuery>, QueryRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -71,9 +73,10 @@ pub(crate) async fn submit(
     let key = idempotency::key_of(&headers, &posted)?;
     let mut spec = checked(posted).await?;
     if query.validate_only {
-        return Err(Problem::invalid("`validate_only` is not in this version: nothing was submitted"));
+        return money::plan(&api, &caller, &rates, &spec).await;
     }
     let turn = api.twins.enter(&caller.tenant, key.as_ref()).await?;
+    money::refuse_spent(&api, &caller, key.as_ref()).await?;
     spec.output = Some(api.output.clone());
     let accept = Accept {
         tenant: caller.tenant.clone(),
@@ -83,7 +86,7 @@ pub(crate) async fn submit(
         key,
         deadline: spec.limits.deadline_s.map(Duration::from_secs),
         priority: spec.priority.map_or(PRIORITY, i64::from),
-        waiting_max: None,
+        waiting_max: caller.settings.jobs_open.map(|most| i64::try_from(most).unwrap_or(i64::MAX)),
     };
     crash::point("api", "before_accept");
     let accepted = api.store.accept(accept).await?;

@@ -24,8 +24,20 @@ pub static KINDS: &[Kind] = &[
         remedy: "Send at most 4 MiB. A long list of objects belongs in a manifest, which the job names.",
     },
     Kind {
-        name: "dataset",
+        name: "budget",
         status: "",
+        means: "The job may cost more than what is left of its tenant's budget of the month. Nothing of it was run.",
+        remedy: "Limit its cost or its bytes, wait until jobs that hold some of the budget have ended, or ask for more.",
+    },
+    Kind {
+        name: "budget-spent",
+        status: "402",
+        means: "The tenant's budget of the month is spent.",
+        remedy: "Wait for the next month, or ask whoever runs the service for more.",
+    },
+    Kind {
+        name: "dataset",
+        status: "422",
         means: "The job's dataset can't be searched: it holds nothing, or something that it names is not there.",
         remedy: "Read the detail, correct the dataset and submit another job.",
     },
@@ -74,7 +86,7 @@ pub static KINDS: &[Kind] = &[
     },
     Kind {
         name: "limits",
-        status: "",
+        status: "422",
         means: "A limit of the job can't be kept in advance with the rates of this service.",
         remedy: "Leave the limit out, or give another.",
     },

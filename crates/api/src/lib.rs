@@ -15,6 +15,7 @@ mod hits;
 mod idempotency;
 mod jobs;
 pub mod kinds;
+mod money;
 pub mod openapi;
 mod pace;
 mod pages;

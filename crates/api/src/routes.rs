@@ -1,7 +1,7 @@
 //! The table of all routes: the one place from which the router, the OpenAPI document, the scopes that a caller
 //! needs and the answers 404, 405, 406 and 415 come, so that none of them can forget a route.
 
-use crate::{Api, audit, events, groups, hits, jobs, pages};
+use crate::{Api, audit, events, groups, hits, jobs, money, pages};
 use axum::Router;
 use axum::http::Method;
 use axum::routing::{MethodRouter, get, post};
@@ -49,7 +49,8 @@ pub(crate) const JSON: &str = "application/json";
 pub(crate) const JSON_LINES: &str = "application/jsonl";
 pub(crate) const NDJSON: &str = "application/x-ndjson";
 pub(crate) const EVENT_STREAM: &str = "text/event-stream";
-const HTML: &[&str] = &["text/html"];
+pub(crate) const CSV: &str = "text/csv";
+pub(crate) const HTML: &str = "text/html";
 
 /// All routes.
 pub static ROUTES: &[Route] = &[
@@ -250,6 +251,42 @@ pub static ROUTES: &[Route] = &[
     },
     Route {
         method: Method::GET,
+        path: "/v1/invoices/{month}",
+        scope: Some(Scope::Bill),
+        action: None,
+        gives: &[JSON, CSV, HTML],
+        about: Some(About {
+            name: "getInvoice",
+            summary: "The invoice of a month",
+            description: "What was charged to the caller's tenant and taken back in a month (UTC), written `2026-11`. \
+                          Once the month is over it never changes.",
+            parameters: &[],
+            takes: None,
+            answers: &[(200, "Invoice"), (304, "NotModified")],
+            problems: &[400],
+        }),
+        handler: || get(money::invoice),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/usage",
+        scope: Some(Scope::Bill),
+        action: None,
+        gives: &[JSON, dragnet_job::usage::BATCH],
+        about: Some(About {
+            name: "listUsage",
+            summary: "Usage as CloudEvents, oldest first",
+            description: "Each line of the ledger of the caller's tenant. Ids are deterministic; read on with the last \
+                          `cursor`.",
+            parameters: &["audit_limit", "usage_cursor"],
+            takes: None,
+            answers: &[(200, "Usage"), (304, "NotModified")],
+            problems: &[400],
+        }),
+        handler: || get(money::usage),
+    },
+    Route {
+        method: Method::GET,
         path: "/openapi.json",
         scope: None,
         action: None,
@@ -265,10 +302,10 @@ pub static ROUTES: &[Route] = &[
         }),
         handler: || get(pages::openapi),
     },
-    page("/", HTML, || get(pages::dashboard)),
-    page("/docs", HTML, || get(pages::reference)),
-    page("/problems", HTML, || get(pages::problems)),
-    page("/problems/{kind}", HTML, || get(pages::problem)),
+    page("/", &[HTML], || get(pages::dashboard)),
+    page("/docs", &[HTML], || get(pages::reference)),
+    page("/problems", &[HTML], || get(pages::problems)),
+    page("/problems/{kind}", &[HTML], || get(pages::problem)),
     page("/ui/style.css", &["text/css"], || get(pages::style)),
     page("/ui/dashboard.js", &["text/javascript"], || get(pages::dashboard_js)),
     page("/ui/reference.js", &["text/javascript"], || get(pages::reference_js)),

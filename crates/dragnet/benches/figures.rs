@@ -4,6 +4,7 @@
 //! cargo bench -p dragnet -- tiny                 # a tiny job, from post to finished
 //! cargo bench -p dragnet -- submissions          # durable submissions against a bare group-commit loop
 //! cargo bench -p dragnet --features postgres -- postgres URL   # the same on PostgreSQL, in schemas that it makes
+//! cargo bench -p dragnet -- http                 # processor time of a submission beyond the store's; a job among 100,000
 //! cargo bench -p dragnet -- recovery             # from kill -9 and restart to going on
 //! cargo bench -p dragnet -- memory               # the service with 10,000 jobs, a mapper over a corpus
 //! cargo bench -p dragnet -- throughput CORPUS    # a job against the bare mapper on the same shards
@@ -15,9 +16,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that can't go on stops")]
 
+#[path = "figures/http.rs"]
+mod http;
+
 use dragnet_job::{KIND, MACHINES, TABLES, topic};
 use dragnet_pattern::{Accept, Advance, Claimant, IdempotencyKey, Next, PRIORITY, Statement, Store, sqlite};
 use serde_json::{Value as Json, json};
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -48,14 +53,17 @@ fn main() {
             let store = dragnet_pattern::postgres::open(&schema(url), MACHINES, &[TABLES]).unwrap();
             hops("PostgreSQL", Arc::new(store));
         }
+        ["http"] => http::http(),
         ["recovery"] => recovery(),
+        #[cfg(feature = "postgres")]
+        ["takeover", url] => takeover(url),
         ["memory", corpus @ ..] => memory(corpus.first().map(Path::new)),
         ["throughput", corpus] => throughput(Path::new(corpus)),
         ["served", disk, uri, http] => served(Path::new(disk), uri, http),
         #[cfg(feature = "hadoop")]
         ["hadoop", cluster, corpus] => hadoop(Path::new(cluster), Path::new(corpus)),
         _ => println!(
-            "name a figure: tiny, submissions, hops [URL], postgres URL, scaling URL, recovery, memory, throughput CORPUS, \
+            "name a figure: tiny, submissions, hops [URL], postgres URL, scaling URL, recovery, takeover URL, memory, throughput CORPUS, \
              served DISK URI HTTP or hadoop DIR CORPUS"
         ),
     }
@@ -603,52 +611,112 @@ fn http_submissions(state: &Path) -> f64 {
     accepted.load(Ordering::Relaxed) as f64 / SECONDS as f64
 }
 
-/// Kills a service at work again and again; from the restart's "listening on" to the first new claim of the
-/// run that was under way.
-fn recovery() {
-    let folder = tempfile::tempdir().unwrap();
+/// A folder of text that keeps mappers busy for a while, and a job over it.
+fn long_job(folder: &Path) -> Json {
     for n in 0..400 {
-        std::fs::write(folder.path().join(format!("{n}.txt")), "a needle in a haystack\n".repeat(40_000))
-            .unwrap();
+        std::fs::write(folder.join(format!("{n}.txt")), "a needle in a haystack\n".repeat(40_000)).unwrap();
     }
-    let state = folder.path().join("state");
-    let spec = json!({
+    json!({
         "patterns": [{ "name": "m", "regex": r"\w+ [a-z]{9}ack" }],
-        "dataset": [format!("{}/*.txt", folder.path().display())],
+        "dataset": [format!("{}/*.txt", folder.display())],
         "shard_bytes": 1_000_000,
-    });
-    let mut service = Service::start(&state);
-    let mut id = service.submit(&spec);
-    let attempt = |service: &Service, id: &str| {
-        service.job(id)["controllers"]["local"]["attempt"].as_i64().unwrap_or(0)
-    };
-    let mut times = Vec::new();
-    while times.len() < 50 {
-        while service.job(&id)["controllers"]["local"]["status"] != "running" {
-            if service.job(&id)["ended"].is_string() {
-                id = service.submit(&spec);
-            }
+    })
+}
+
+/// The claims of the local run so far, while one is under way; a job that has ended is followed by another.
+fn run_under_way(service: &Service, id: &mut String, spec: &Json) -> i64 {
+    loop {
+        let job = service.job(id);
+        let local = &job["controllers"]["local"];
+        if local["status"] == "running" {
+            return local["attempt"].as_i64().unwrap();
         }
-        std::thread::sleep(Duration::from_millis(20 + times.len() as u64 * 7 % 150));
-        let before = attempt(&service, &id);
-        if service.job(&id)["controllers"]["local"]["status"] != "running" {
-            continue;
+        if job["ended"].is_string() {
+            *id = service.submit(spec);
         }
-        drop(service);
-        service = Service::start(&state);
-        let begun = Instant::now();
-        while attempt(&service, &id) == before {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        times.push(begun.elapsed());
     }
+}
+
+/// Waits until somebody has claimed the run again.
+fn until_claimed(service: &Service, id: &str, before: i64) {
+    while service.job(id)["controllers"]["local"]["attempt"].as_i64() == Some(before) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn print_times(what: &str, mut times: Vec<Duration>) {
     times.sort();
     println!(
-        "from kill -9 and restart to going on: p50 {:.0} ms, p99 {:.0} ms over {} kills",
+        "{what}: p50 {:.0} ms, p99 {:.0} ms over {} kills",
         percentile(&times, 0.5),
         percentile(&times, 0.99),
         times.len()
     );
+}
+
+/// Kills a service at work again and again; from the restart's "listening on" to the first new claim of the
+/// run that was under way.
+fn recovery() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = long_job(folder.path());
+    let state = folder.path().join("state");
+    let mut service = Service::start(&state);
+    let mut id = service.submit(&spec);
+    let mut times = Vec::new();
+    while times.len() < 50 {
+        run_under_way(&service, &mut id, &spec);
+        std::thread::sleep(Duration::from_millis(20 + times.len() as u64 * 7 % 150));
+        let job = service.job(&id);
+        if job["controllers"]["local"]["status"] != "running" {
+            continue;
+        }
+        let before = job["controllers"]["local"]["attempt"].as_i64().unwrap();
+        drop(service);
+        service = Service::start(&state);
+        let begun = Instant::now();
+        until_claimed(&service, &id, before);
+        times.push(begun.elapsed());
+    }
+    print_times("from kill -9 and restart to going on", times);
+}
+
+/// Two processes that share a PostgreSQL and no lock, as on two machines; whichever has the run is killed, and what
+/// counts is when the other has claimed it. Then it is started again.
+#[cfg(feature = "postgres")]
+fn takeover(url: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = long_job(folder.path());
+    let (store, output) = (schema(url), folder.path().join("output"));
+    let start = |n: usize| {
+        let flags = ["--store", &store, "--output", output.to_str().unwrap(), "--mappers", "1"];
+        Service::with(&folder.path().join(format!("state-{n}")), &flags)
+    };
+    let mut services: VecDeque<Service> = (0..2).map(start).collect();
+    let mut id = services[0].submit(&spec);
+    let mut times = Vec::new();
+    for n in 2..32 {
+        let before = run_under_way(&services[0], &mut id, &spec);
+        // Who has the run has the mappers.
+        while !has_children(&services[0]) && !has_children(&services[1]) {}
+        if !has_children(&services[0]) {
+            services.swap(0, 1);
+        }
+        let begun = Instant::now();
+        services.pop_front();
+        until_claimed(&services[0], &id, before);
+        times.push(begun.elapsed());
+        services.push_back(start(n));
+    }
+    print_times("from kill -9 of one of two machines to the other's going on", times);
+}
+
+#[cfg(feature = "postgres")]
+fn has_children(service: &Service) -> bool {
+    let threads =
+        std::fs::read_dir(format!("/proc/{}/task", service.child.id())).into_iter().flatten().flatten();
+    let mut children =
+        threads.map(|thread| std::fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    children.any(|pids| !pids.is_empty())
 }
 
 fn memory(corpus: Option<&Path>) {

@@ -91,6 +91,16 @@ impl Client {
         json_of(answer)
     }
 
+    /// What a job would come to; nothing is submitted.
+    pub(crate) fn plan(&self, spec: &Json) -> Result<Json> {
+        let body = spec.to_string();
+        let answer = self.repeat(|url| {
+            let request = self.keyed(self.agent.post(format!("{url}/v1/jobs?validate_only=true")));
+            request.header("Content-Type", "application/json").send(&body)
+        })?;
+        json_of(answer)
+    }
+
     pub(crate) fn get(&self, path: &str) -> Result<Json> {
         json_of(self.answer(path)?)
     }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use dragnet_engine::{Engine, Hadoop, HadoopPolicy, Submit};
+use dragnet_engine::{Engine, Hadoop, HadoopPolicy, HostLimits, Submit};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,6 +30,11 @@ pub(crate) struct HadoopArgs {
     /// A property of jobs, such as `mapreduce.job.queuename=crawl`; may be given several times
     #[arg(long, value_name = "NAME=VALUE", requires = "hadoop_conf")]
     hadoop_set: Vec<String>,
+    /// Map tasks of one job that run at once; the limits on what a server of objects is asked for are divided by them
+    /// [default: as many as there are `--host-connections` for jobs that read from web servers or where
+    /// `--host-mib-s` is given, else what the queue gives]
+    #[arg(long, value_name = "N", requires = "hadoop_conf")]
+    hadoop_maps: Option<usize>,
     /// The program that map tasks run, for the cluster's machines [default: this program]
     #[arg(long, value_name = "FILE", requires = "hadoop_conf")]
     mapper: Option<PathBuf>,
@@ -43,8 +48,13 @@ enum Way {
 }
 
 impl HadoopArgs {
-    /// The engine, if the service is to have it.
-    pub(crate) fn engine(&self) -> Result<Option<Arc<dyn Engine>>> {
+    /// The engine, if the service is to have it. A server of objects may be asked for so many connections at once and
+    /// for so many bytes per second.
+    pub(crate) fn engine(
+        &self,
+        connections: usize,
+        bytes_per_s: Option<u64>,
+    ) -> Result<Option<Arc<dyn Engine>>> {
         let Some(conf) = self.hadoop_conf.clone() else { return Ok(None) };
         let submit = match (self.hadoop_submit, &self.hadoop_streaming_jar) {
             (Way::Rest, _) => Submit::Rest,
@@ -70,6 +80,7 @@ impl HadoopArgs {
             streaming_jar: self.hadoop_streaming_jar.clone(),
             user: self.hadoop_user.clone(),
             properties: properties.context("`--hadoop-set`")?,
+            host: HostLimits { connections, bytes_per_s, maps: self.hadoop_maps },
         };
         let hadoop = Hadoop::new(policy).context("read `--hadoop-conf`")?;
         Ok(Some(Arc::new(hadoop)))

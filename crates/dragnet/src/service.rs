@@ -48,10 +48,10 @@ pub(crate) struct ServiceArgs {
     /// Seconds without progress after which a mapper is killed
     #[arg(long, value_name = "S", default_value_t = 60)]
     mapper_silence_s: u64,
-    /// Requests under way at once to one server of objects, over all mappers
+    /// Requests under way at once to one server of objects, over all mappers (on Hadoop: of a job)
     #[arg(long, value_name = "N", default_value_t = 32)]
     host_connections: usize,
-    /// The most MiB per second from one server of objects, over all mappers
+    /// The most MiB per second from one server of objects, over all mappers (on Hadoop: of a job)
     #[arg(long, value_name = "MIB")]
     host_mib_s: Option<u64>,
     /// Prices, as a file like the one that `docs/rates.md` shows [default: 500 millionths of a dollar per GiB]
@@ -133,7 +133,8 @@ impl Service {
             let listener = bound.with_context(|| format!("listen on {}", listen.at))?;
             url = format!("http://{}", listener.local_addr()?);
             let (door, client_time) = (Arc::new(door), listen.limits.client_time());
-            let app = router(Api::new(store.clone(), output, door, client_time, stopped.clone()));
+            let app = router(Api::new(store.clone(), output, door, client_time, stopped.clone()))
+                .layer(axum::Extension(Arc::new(rates.clone())));
             http = Some(runtime.spawn(async move {
                 tokio::join!(listen::serve(listener, app, listen.limits, stopped), trail);
             }));
@@ -221,7 +222,8 @@ impl Service {
 
     #[cfg(feature = "hadoop")]
     fn hadoop(&self) -> Result<Option<Arc<dyn Engine>>> {
-        self.args.hadoop.engine()
+        let bytes_per_s = self.args.host_mib_s.map(|mib| mib << 20);
+        self.args.hadoop.engine(self.args.host_connections, bytes_per_s)
     }
 
     #[cfg(not(feature = "hadoop"))]

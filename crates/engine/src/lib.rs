@@ -10,7 +10,7 @@ mod local;
 mod process;
 
 #[cfg(feature = "hadoop")]
-pub use hadoop::{Hadoop, HadoopPolicy, Submit};
+pub use hadoop::{Hadoop, HadoopPolicy, HostLimits, Submit};
 pub use local::{Local, LocalPolicy, TOPIC as LOCAL_TOPIC};
 pub use process::MapperCommand;
 

@@ -1,6 +1,7 @@
 //! A job's bill: the sum of its ledger rows, and nothing but these.
 
-use dragnet_pattern::{Error, Statement, Store, Value};
+use crate::ledger;
+use dragnet_pattern::{Error, Store};
 use serde::{Deserialize, Serialize};
 
 /// What a job cost.
@@ -31,6 +32,9 @@ pub struct Line {
     pub unit_price_micros: i64,
     /// What the line comes to.
     pub amount_micros: i64,
+    /// Why it takes back an earlier line, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reversal: Option<String>,
 }
 
 /// The bill of a job of a tenant, as far as it has been metered.
@@ -38,18 +42,18 @@ pub struct Line {
 /// # Errors
 /// Those of the store.
 pub async fn of(store: &dyn Store, tenant: &str, job: &str) -> Result<Bill, Error> {
-    let sql = "select meter, quantity, unit, price_micros, amount_micros, currency, rates_version from ledger \
-               where work_id = ?1 and tenant = ?2 order by id";
-    let rows = store.query(Statement::new(sql, vec![job.into(), tenant.into()])).await?;
-    let text = |n: usize| rows.first().map(|row| row[n].text().to_owned()).unwrap_or_default();
-    let line = |row: &Vec<Value>| Line {
-        meter: row[0].text().into(),
-        quantity: row[1].int(),
-        unit: row[2].text().into(),
-        unit_price_micros: row[3].int(),
-        amount_micros: row[4].int(),
+    let rows = ledger::of_job(store, tenant, job).await?;
+    let text = |of: fn(&ledger::Line) -> &String| rows.first().map(|row| of(row).clone()).unwrap_or_default();
+    let line = |row: &ledger::Line| Line {
+        meter: row.meter.clone(),
+        quantity: row.quantity,
+        unit: row.unit.clone(),
+        unit_price_micros: row.price_micros,
+        amount_micros: row.amount_micros,
+        reversal: row.reason.clone(),
     };
     let lines: Vec<Line> = rows.iter().map(line).collect();
     let total_micros = lines.iter().map(|line| line.amount_micros).sum();
-    Ok(Bill { job: job.into(), currency: text(5), rates_version: text(6), lines, total_micros })
+    let (currency, rates_version) = (text(|row| &row.currency), text(|row| &row.rates_version));
+    Ok(Bill { job: job.into(), currency, rates_version, lines, total_micros })
 }

@@ -234,7 +234,7 @@ pub async fn count(
 
 /// Calls `take` with each line of a record's hits from a byte on, until it says no. Returns how many bytes of
 /// lines were taken. Blocks on the disk, and lets the runtime know.
-fn each_line(
+pub(crate) fn each_line(
     output: &Output,
     name: &str,
     from: u64,

@@ -10,12 +10,18 @@
 //!     └────────► billing                  (provision)
 //! ```
 
+pub mod audit;
 pub mod bill;
+pub mod budget;
 pub mod controllers;
 pub mod dataset;
+pub mod estimate;
 pub mod hits;
+pub mod invoice;
+pub mod ledger;
 pub mod rates;
 pub mod spec;
+pub mod usage;
 pub mod view;
 
 use dragnet_pattern::{Machine, Sql, Tables};
@@ -58,9 +64,16 @@ pub const MACHINES: &[Machine] = &[Machine {
 /// The tables of the grep system in the Status DB.
 pub const TABLES: Tables = Tables {
     name: "grep",
-    versions: &[Sql {
-        all: include_str!("tables.sql"),
-        sqlite: include_str!("append_only.sqlite.sql"),
-        postgres: include_str!("append_only.postgres.sql"),
-    }],
+    versions: &[
+        Sql {
+            all: include_str!("tables.sql"),
+            sqlite: include_str!("append_only.sqlite.sql"),
+            postgres: include_str!("append_only.postgres.sql"),
+        },
+        Sql {
+            all: include_str!("tables_2.sql"),
+            sqlite: include_str!("append_only_2.sqlite.sql"),
+            postgres: include_str!("append_only_2.postgres.sql"),
+        },
+    ],
 };

@@ -58,6 +58,19 @@ impl Rates {
         Ok(rates)
     }
 
+    /// What so many stored bytes cost.
+    pub fn input_micros(&self, bytes: u64) -> u64 {
+        let meters = self.meter.iter().filter(|meter| meter.name == "input_bytes");
+        meters.map(|meter| meter.amount_micros(bytes)).sum()
+    }
+
+    /// What a job costs at most, as far as its plan can tell: its bytes, and its hits where they are limited.
+    pub fn most_micros(&self, bytes: u64, hits_max: Option<u64>) -> u64 {
+        let hits = self.meter.iter().filter(|meter| meter.name == "hits");
+        let hits: u64 = hits.map(|meter| hits_max.map_or(0, |max| meter.amount_micros(max))).sum();
+        self.input_micros(bytes).saturating_add(hits)
+    }
+
     /// How many stored bytes can be read for so much, if bytes are all that costs anything.
     ///
     /// # Errors

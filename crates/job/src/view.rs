@@ -1,7 +1,8 @@
 //! A job as its client sees it.
 
 use crate::controllers;
-use dragnet_pattern::{Error, Row, Statement, Store, Work};
+use dragnet_kernel::coverage::Reason;
+use dragnet_pattern::{Error, Row, Statement, Store, Value, Work};
 use serde_json::{Value as Json, json};
 
 /// The whole job: status, stage, each controller's own row, progress, digest, cost.
@@ -9,8 +10,8 @@ use serde_json::{Value as Json, json};
 /// # Errors
 /// Those of the store.
 pub async fn of(store: &dyn Store, work: &Work, rows: &[Row]) -> Result<Json, Error> {
-    let sql = "select count(*), coalesce(sum(bytes), 0), coalesce(sum(records), 0), coalesce(sum(hits), 0) \
-               from settled where work_id = ?1";
+    let sql = "select count(*), coalesce(sum(bytes), 0), coalesce(sum(records), 0), coalesce(sum(hits), 0), \
+               (select sum(amount_micros) from ledger where work_id = ?1) from settled where work_id = ?1";
     // What nobody has looked at yet has settled nothing: a request that was just accepted costs no query.
     let sums = match rows {
         [] => Vec::new(),
@@ -34,12 +35,28 @@ pub async fn of(store: &dyn Store, work: &Work, rows: &[Row]) -> Result<Json, Er
             "hits": sum(3),
         },
         "digest": metric(controllers::MONITORING, "digest"),
-        "cost_micros": metric(controllers::BILLING, "total_micros"),
+        "cost_micros": sums.first().filter(|row| row[4] != Value::Null).map(|row| row[4].int()),
+        "cut_by": cut_by(rows),
     });
     if let (Json::Object(job), Json::Object(more)) = (&mut job, more) {
         job.extend(more);
     }
     Ok(job)
+}
+
+/// The limits that cut the job, by the reasons that its coverage gives: those of the plan from its launch on, all of
+/// them from its seal on.
+fn cut_by(rows: &[Row]) -> Json {
+    let of = |controller: &str| {
+        let row = rows.iter().find(|row| row.controller == controller)?;
+        row.metrics.get("cut_by").filter(|cut| cut.is_array()).cloned()
+    };
+    of(controllers::MONITORING).or_else(|| of(controllers::LAUNCH)).unwrap_or_else(|| json!([]))
+}
+
+/// A reason as the coverage writes it.
+pub(crate) fn reason(reason: Reason) -> String {
+    serde_json::to_value(reason).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// A job in a list.

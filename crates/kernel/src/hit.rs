@@ -1,6 +1,6 @@
 //! A hit: one match, with enough to find it again.
 
-use crate::digest::Canonical;
+use crate::digest::{Canonical, Digest};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -133,6 +133,21 @@ impl Hit<'_> {
             end: self.end,
             matched: &self.around[self.at.start..self.at.end.min(self.at.start + MATCH_BYTES_MAX)],
         }
+    }
+
+    /// Adds a hit that was read back from JSON to a digest; `place` is the object's place in the plan.
+    pub fn add_to(&self, digest: &mut Digest, place: u64) {
+        let decoded = self.match_base64.as_deref().map(from_base64);
+        digest.add_hit(Canonical {
+            place,
+            offset: self.stored.offset(),
+            skip: self.stored.skip(),
+            pattern: &self.pattern,
+            layer: &self.layer,
+            start: self.start,
+            end: self.end,
+            matched: decoded.as_deref().unwrap_or(self.matched.as_bytes()),
+        });
     }
 
     /// The bytes of the layer; none in a hit that was read back from JSON.

@@ -6,9 +6,9 @@ use crate::plan::{Plan, Shard};
 use crate::record::{CommitRecord, FailureNote};
 use crate::{Error, Put};
 use dragnet_kernel::Digest;
-use dragnet_kernel::coverage::{Coverage, Reason, Skip, Undecoded};
+use dragnet_kernel::coverage::{Class, Coverage, Reason, Skip, Undecoded};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The file that the seal is.
 const MANIFEST: &str = "manifest.json";
@@ -34,6 +34,9 @@ pub struct Manifest {
     pub complete: bool,
     /// Whether anything at all was searched.
     pub searched: bool,
+    /// The limits that cut something, as the coverage names them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub cut_by: BTreeSet<Reason>,
 }
 
 /// What is left out and why.
@@ -160,6 +163,7 @@ fn draw_up(output: &Output, plan: &Plan, chain: &Chain, gap: &Gap) -> Result<(Ma
         digest: Digest::default(),
         complete: true,
         searched: false,
+        cut_by: BTreeSet::new(),
     };
     let mut of_objects: Vec<Covered> = plan.objects.iter().map(|_| Covered::default()).collect();
     let names: Vec<&str> = (0..plan.shards.len())
@@ -213,6 +217,8 @@ fn draw_up(output: &Output, plan: &Plan, chain: &Chain, gap: &Gap) -> Result<(Ma
     }
     report.totals.hits = manifest.hits;
     manifest.complete = report.complete;
+    let skips = report.objects.iter().flat_map(|object| &object.skipped);
+    manifest.cut_by = skips.filter(|skip| skip.class == Class::Cut).map(|skip| skip.reason).collect();
     manifest.bytes_read = report.totals.read;
     manifest.records_read = report.totals.records;
     Ok((manifest, report))

@@ -57,8 +57,8 @@ pub async fn take(store: &dyn Store, tenant: &str, work: &str, most: u64) -> Res
     }
 }
 
-/// Gives back a job's slot, or its place among those that wait, and tells `controller` of the one that has waited
-/// longest. Harmless to repeat, and for a job that never asked for one.
+/// Gives back a job's slot, or its place among those that wait, and tells `controller` of the next
+/// one. Harmless to repeat, and for a job that never asked for one.
 ///
 /// # Errors
 /// Those of the store.
@@ -75,7 +75,7 @@ pub async fn give_back(store: &dyn Store, tenant: &str, work: &str, controller: 
     tell_next(store, tenant, controller, 1).await
 }
 
-/// Tells the jobs that have waited longest to look for a slot. Ids are sortable by time.
+/// Tells the jobs of the highest priority that have waited longest to look for a slot. Ids are sortable by time.
 ///
 /// # Errors
 /// Those of the store.
@@ -83,7 +83,8 @@ pub async fn tell_next(store: &dyn Store, tenant: &str, controller: &str, most: 
     // One that is parked would not look.
     let waiting = Statement::new(
         "select s.work_id from job_slot s join controller c on c.work_id = s.work_id and c.name = ?2 \
-         where s.tenant = ?1 and s.slot is null and c.step in ('waiting', 'running') order by s.work_id limit ?3",
+         join work w on w.id = s.work_id where s.tenant = ?1 and s.slot is null and c.step in ('waiting', 'running') \
+         order by w.priority desc, s.work_id limit ?3",
         vec![tenant.into(), controller.into(), Value::Int(most)],
     );
     for row in store.query(waiting).await? {

@@ -31,7 +31,7 @@ impl AtStore {
         let state = self.state.as_ref().unwrap_or(&settings.state);
         make_private(state)?;
         let store = store_at(self.store.as_deref(), state, false)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         // Whoever may open the store may do everything: the log says which of the machine's users it was.
         let actor = format!("uid:{}", rustix::process::getuid().as_raw());
         Ok(Opened { store, act: Act { actor, address: "local".into() }, runtime })

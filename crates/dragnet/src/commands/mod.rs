@@ -10,7 +10,9 @@ mod demo;
 mod hits;
 mod key;
 mod list;
+mod money;
 mod pack;
+mod plan;
 mod replay;
 mod scan;
 mod search;
@@ -47,6 +49,8 @@ pub(crate) enum Command {
     Serve(serve::Serve),
     /// Post a job to a service and print its id
     Submit(submit::Submit),
+    /// Show what a job would read, how long it would take and what it would cost
+    Plan(Box<plan::Plan>),
     /// Show where a job stands
     Status(status::Status),
     /// Follow a job to its end, finishing it here where no service does
@@ -67,6 +71,14 @@ pub(crate) enum Command {
     Tenant(tenant::TenantCommand),
     /// Make, rotate and revoke API keys
     Key(key::KeyCommand),
+    /// Print a tenant's invoice of a month
+    Invoice(money::Invoice),
+    /// Correct the ledger
+    Ledger(money::Ledger),
+    /// Carry usage to other systems
+    Usage(money::Usage),
+    /// Prove that ledger, jobs and committed parts agree: exits 1 when something does not
+    Audit(money::Audit),
     /// Show who did what
     AuditLog(audit_log::AuditLog),
     /// Check a service's HTTP API against its standards, row by row
@@ -89,6 +101,7 @@ impl Command {
             Command::Pack(command) => command.run(),
             Command::Serve(command) => command.run(settings),
             Command::Submit(command) => command.run(settings),
+            Command::Plan(command) => command.run(settings),
             Command::Status(command) => command.run(settings),
             Command::Watch(command) => command.run(settings),
             Command::List(command) => command.run(settings),
@@ -99,6 +112,10 @@ impl Command {
             Command::Redrive(command) => command.run(settings),
             Command::Tenant(command) => command.run(settings),
             Command::Key(command) => command.run(settings),
+            Command::Invoice(command) => command.run(settings),
+            Command::Ledger(command) => command.run(settings),
+            Command::Usage(command) => command.run(settings),
+            Command::Audit(command) => command.run(settings),
             Command::AuditLog(command) => command.run(settings),
             Command::Conformance(command) => command.run(settings),
             Command::Map(command) => command.run(),

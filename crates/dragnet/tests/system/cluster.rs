@@ -77,6 +77,18 @@ impl Cluster {
         apps
     }
 
+    /// Kills the node, and all that it remembers of its containers, and waits until the cluster counts it as lost.
+    pub(crate) fn lose_node(&self) {
+        self.kill("nodemanager");
+        std::fs::remove_dir_all(self.folder.join("data/nm-state")).unwrap();
+        patiently("a lost node", || {
+            let nodes = self.get("RM_URL", "/ws/v1/cluster/nodes");
+            nodes["nodes"]["node"]
+                .as_array()
+                .is_some_and(|nodes| nodes.iter().all(|node| node["state"] == "LOST"))
+        });
+    }
+
     /// Names in a folder of HDFS.
     pub(crate) fn list(&self, path: &str) -> Vec<String> {
         let found = self.get("WEBHDFS_URL", &format!("{path}?op=LISTSTATUS"));

@@ -5,14 +5,17 @@
 
 use crate::cluster::{Cluster, patiently};
 use crate::harness::{Sandbox, Service, spec, undisturbed};
+use crate::servers::{Behind, Faulty};
 use serde_json::{Value as Json, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// A mapper that waits while a file is there: what runs on the cluster stands still as long as a test wants.
+/// A mapper that waits while a file is there: what runs on the cluster stands still as long as a test wants. It notes
+/// when it begins and ends, and with which arguments.
 struct Gate {
     file: PathBuf,
     mapper: PathBuf,
+    log: PathBuf,
 }
 
 /// What it counts before it waits.
@@ -20,20 +23,42 @@ const GATE_BYTES: u64 = 1000;
 
 impl Gate {
     fn closed(sandbox: &Sandbox) -> Gate {
+        Gate::closed_for(sandbox, "*")
+    }
+
+    /// It holds the attempts whose names match a shell's pattern.
+    fn closed_for(sandbox: &Sandbox, attempts: &str) -> Gate {
         let file = sandbox.write("gate", b"");
+        let log = sandbox.write("mappers.log", b"");
         let script = format!(
-            "#!/bin/sh\necho reporter:counter:dragnet,bytes_read,{GATE_BYTES} >&2\n\
-             while [ -e '{}' ]; do sleep 0.1; done\nexec '{}' \"$@\"\n",
+            "#!/bin/sh\necho \"begin $*\" >>'{log}'\necho reporter:counter:dragnet,bytes_read,{GATE_BYTES} >&2\n\
+             case $mapreduce_task_attempt_id in {attempts}) while [ -e '{}' ]; do sleep 0.1; done; esac\n'{}' \"$@\"\nstatus=$?\necho \"end $*\" >>'{log}'\nexit $status\n",
             file.display(),
-            env!("CARGO_BIN_EXE_dragnet")
+            env!("CARGO_BIN_EXE_dragnet"),
+            log = log.display(),
         );
         let mapper = sandbox.write("gated-mapper", script.as_bytes());
         std::fs::set_permissions(&mapper, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Gate { file, mapper }
+        Gate { file, mapper, log }
     }
 
     fn open(&self) {
         std::fs::remove_file(&self.file).unwrap();
+    }
+
+    /// Lines of the log that begin so.
+    fn noted(&self, what: &str) -> usize {
+        std::fs::read_to_string(&self.log).unwrap().lines().filter(|line| line.starts_with(what)).count()
+    }
+
+    /// The most mappers that ran at once.
+    fn at_once(&self) -> i32 {
+        let (mut now, mut most) = (0, 0);
+        for line in std::fs::read_to_string(&self.log).unwrap().lines() {
+            now += if line.starts_with("begin") { 1 } else { -1 };
+            most = most.max(now);
+        }
+        most
     }
 }
 
@@ -207,5 +232,82 @@ fn a_job_waits_for_a_cluster_that_is_down_and_a_cancel_ends_it_there() {
     let result = result(&service, &id);
     assert_eq!(result["status"], "cancelled");
     assert_eq!(cluster.applications(&id)[0]["state"], "KILLED");
+    cluster.assert_released(&id);
+}
+
+/// What one web server is asked for is limited over all map tasks of a job: two run at once, with half of the
+/// connections each.
+#[test]
+fn map_tasks_share_what_a_server_may_be_asked_for() {
+    let Some(cluster) = Cluster::take() else { return };
+    let sandbox = Sandbox::new();
+    let files = four(&sandbox);
+    let expected = undisturbed(&files);
+    let server = Faulty::new(Behind::Files(sandbox.path("data")));
+    let mut served = files.clone();
+    served["dataset"] = json!([format!("http://{}/pages.warc.gz", server.address)]);
+    let gate = Gate::closed(&sandbox);
+    let limits = ["--hadoop-maps", "2", "--host-connections", "6"];
+    let flags =
+        [&["--hadoop-conf", cluster.conf(), "--mapper", gate.mapper.to_str().unwrap()], &limits[..]].concat();
+    let service = sandbox.serve_with(&flags, None);
+    let id = service.submit(&on_hadoop(&served));
+    patiently("mappers that are held", || {
+        metric(&service.job(&id), "bytes_read") >= 2 * GATE_BYTES && gate.noted("begin") >= 2
+    });
+    gate.open();
+    assert_eq!(result(&service, &id)["digest"], expected["digest"]);
+    assert_eq!((gate.noted("begin"), gate.at_once()), (4, 2));
+    assert_eq!(gate.noted("begin map --patience-s 1800 --host-connections 3"), 4);
+}
+
+/// A node is lost with all that it remembers, and comes back: its mappers run on beside those that do their work again.
+#[test]
+fn mappers_of_a_lost_node_change_nothing() {
+    let Some(cluster) = Cluster::take() else { return };
+    let sandbox = Sandbox::new();
+    let spec = four(&sandbox);
+    let expected = undisturbed(&spec);
+    let gate = Gate::closed(&sandbox);
+    let flags = ["--hadoop-conf", cluster.conf(), "--mapper", gate.mapper.to_str().unwrap()];
+    let service = sandbox.serve_with(&flags, None);
+    let id = service.submit(&on_hadoop(&spec));
+    patiently("mappers that are held", || gate.noted("begin") == 4);
+    cluster.lose_node();
+    cluster.start();
+    patiently("mappers beside those of the lost node", || gate.noted("begin") == 8);
+    gate.open();
+    assert_eq!(result(&service, &id), expected);
+    patiently("the end of the lost node's mappers", || gate.noted("end") >= 4);
+    assert_eq!(service.result(&id), expected);
+    assert_eq!(cluster.applications(&id).len(), 1);
+    cluster.assert_released(&id);
+}
+
+/// Three of four map tasks end and the fourth stands still in the middle of its lines: Hadoop starts a twin of it, and
+/// then both go on.
+#[test]
+fn a_twin_that_hadoop_starts_changes_nothing() {
+    let Some(cluster) = Cluster::take() else { return };
+    let sandbox = Sandbox::new();
+    let mut spec = four(&sandbox);
+    spec["shard_bytes"] = json!(spec["shard_bytes"].as_u64().unwrap().div_ceil(150));
+    let expected = undisturbed(&spec);
+    let gate = Gate::closed_for(&sandbox, "*_m_000000_0");
+    // Hadoop takes lines that it has handed over for progress: so there are more of them than its buffer and the
+    // pipe's hold.
+    let output = sandbox.path(&["deep".repeat(50).as_str(); 8].join("/"));
+    std::fs::create_dir_all(&output).unwrap();
+    let flags = [
+        ["--hadoop-conf", cluster.conf()],
+        ["--mapper", gate.mapper.to_str().unwrap()],
+        ["--output", output.to_str().unwrap()],
+        ["--hadoop-set", "mapreduce.job.speculative.retry-after-no-speculate=500"],
+    ];
+    let service = sandbox.serve_with(&flags.concat(), None);
+    let id = service.submit(&on_hadoop(&spec));
+    patiently("a twin", || gate.noted("begin") == 5);
+    gate.open();
+    assert_eq!(result(&service, &id), expected);
     cluster.assert_released(&id);
 }

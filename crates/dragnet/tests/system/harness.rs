@@ -67,6 +67,7 @@ impl Sandbox {
             .env("DRAGNET_STATE", self.state())
             .envs(self.env.iter().map(|(name, value)| (*name, value)))
             .env_remove("DRAGNET_SERVER")
+            .env_remove("DRAGNET_API_KEY")
             .env_remove("DRAGNET_CRASH");
         command
     }
@@ -206,11 +207,13 @@ impl Answer {
     }
 }
 
-fn agent() -> ureq::Agent {
+pub(crate) fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into()
 }
 
-fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Answer, String> {
+pub(crate) fn answer(
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<Answer, String> {
     let mut response = response.map_err(|e| e.to_string())?;
     let body =
         response.body_mut().with_config().limit(u64::MAX).read_to_string().map_err(|e| e.to_string())?;

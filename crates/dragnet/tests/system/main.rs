@@ -16,6 +16,7 @@ mod harness;
 mod http;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod kafka;
+mod listen;
 #[cfg(feature = "hadoop")]
 mod objects;
 mod oracle;
@@ -28,4 +29,5 @@ mod search;
 mod servers;
 mod soak;
 mod standards;
+mod tenants;
 mod two;

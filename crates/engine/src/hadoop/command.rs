@@ -4,7 +4,7 @@
 //! not outlive this process and submit what another has submitted meanwhile: it runs below a shell that
 //! reads from a pipe of ours and kills it when that ends, however this process died.
 
-use super::job::{MAPPER, MAPPER_ARGUMENTS};
+use super::job::MAPPER;
 use super::rest::down;
 use crate::Error;
 use std::collections::BTreeMap;
@@ -40,6 +40,8 @@ pub(crate) struct Submission<'a> {
     pub(crate) lines: &'a str,
     pub(crate) scratch: &'a str,
     pub(crate) mapper: &'a str,
+    /// What the mapper is started with.
+    pub(crate) mapper_arguments: String,
 }
 
 /// Runs the command until it has submitted.
@@ -102,7 +104,7 @@ fn arguments(submission: &Submission<'_>) -> Vec<String> {
         arguments.extend(["-D".into(), format!("{name}={value}")]);
     }
     let files = format!("{}#{MAPPER}", submission.mapper);
-    let mapper = format!("./{MAPPER} {MAPPER_ARGUMENTS}");
+    let mapper = format!("./{MAPPER} {}", submission.mapper_arguments);
     // What is Hadoop's in general stands before what is Streaming's.
     let rest = [
         "-files",

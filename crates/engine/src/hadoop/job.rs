@@ -8,9 +8,15 @@ use std::collections::BTreeMap;
 /// The mapper as the tasks start it: the program is linked into their folder under this name.
 pub(crate) const MAPPER: &str = "mapper";
 /// What stands behind it. Four attempts of half an hour bridge an outage that four failures in a minute would not.
-pub(crate) const MAPPER_ARGUMENTS: &str = "map --patience-s 1800";
+const MAPPER_ARGUMENTS: &str = "map --patience-s 1800";
 /// How often a map task is tried. What fails then goes to the next round, in a task of its own.
 pub(crate) const ATTEMPTS_MAX: u32 = 4;
+
+/// What stands behind the mapper's name, with its share of a host.
+pub(crate) fn mapper_arguments(share: &[(&str, u64)]) -> String {
+    let share: String = share.iter().map(|(flag, value)| format!(" {flag} {value}")).collect();
+    format!("{MAPPER_ARGUMENTS}{share}")
+}
 
 /// A job that is about to be submitted.
 pub(crate) struct Job<'a> {
@@ -25,6 +31,10 @@ pub(crate) struct Job<'a> {
     /// The lines, in HDFS.
     pub(crate) lines: &'a Staged,
     pub(crate) maps: usize,
+    /// Of them so many run at once, if that is limited.
+    pub(crate) maps_at_once: Option<usize>,
+    /// What the mapper is started with.
+    pub(crate) mapper_arguments: String,
     /// The mapper's program, in HDFS.
     pub(crate) mapper: &'a Staged,
     /// Hadoop Streaming's jar, in HDFS, for clusters whose nodes don't have it on their class path.
@@ -35,7 +45,7 @@ pub(crate) struct Job<'a> {
 ///
 /// Hadoop's verdict on the job counts for nothing, as commit records alone say what was done: so a task that
 /// fails never fails the job, and the others go on.
-pub(crate) fn settings(conf: &Conf) -> BTreeMap<String, String> {
+pub(crate) fn settings(conf: &Conf, maps_at_once: Option<usize>) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let mut set = |name: &str, value: String| drop(all.insert(name.to_owned(), value));
     set("mapreduce.framework.name", "yarn".into());
@@ -43,6 +53,9 @@ pub(crate) fn settings(conf: &Conf) -> BTreeMap<String, String> {
     set("mapreduce.map.maxattempts", ATTEMPTS_MAX.to_string());
     set("mapreduce.map.failures.maxpercent", "100".into());
     set("stream.map.input.ignoreKey", "true".into());
+    if let Some(maps) = maps_at_once {
+        set("mapreduce.job.running.map.limit", maps.to_string());
+    }
     // By default counters come once in six seconds.
     set(
         "mapreduce.task.progress-report.interval",
@@ -64,7 +77,7 @@ impl Job<'_> {
 
     fn properties(&self) -> BTreeMap<String, String> {
         let mut all = self.conf.properties().clone();
-        all.extend(settings(self.conf));
+        all.extend(settings(self.conf, self.maps_at_once));
         let text = "org.apache.hadoop.io.Text";
         let local = [
             ("mapreduce.job.name", self.name.as_str()),
@@ -91,7 +104,10 @@ impl Job<'_> {
         set("mapreduce.job.tags", self.tags.join(","));
         set("mapreduce.job.maps", self.maps.to_string());
         // Streaming reads it as the value of a form.
-        set("stream.map.streamprocessor", format!(".%2F{MAPPER}+{}", MAPPER_ARGUMENTS.replace(' ', "+")));
+        set(
+            "stream.map.streamprocessor",
+            format!(".%2F{MAPPER}+{}", self.mapper_arguments.replace(' ', "+")),
+        );
         set("mapreduce.job.cache.files", format!("{}#{MAPPER}", self.mapper.uri));
         set("mapreduce.job.cache.files.timestamps", self.mapper.modified_ms.to_string());
         set("mapreduce.job.cache.files.filesizes", self.mapper.bytes.to_string());
@@ -210,6 +226,8 @@ mod tests {
             folder: "hdfs://n/s".into(),
             lines: &lines,
             maps: 3,
+            maps_at_once: Some(2),
+            mapper_arguments: mapper_arguments(&[("--host-connections", 4)]),
             mapper: &mapper,
             streaming: None,
         };
@@ -220,7 +238,8 @@ mod tests {
             ("mapreduce.map.maxattempts", "4"),
             ("mapreduce.job.cache.files", "hdfs://n/m-1#mapper"),
             ("mapreduce.job.tags", "dragnet-r,dragnet-r-1"),
-            ("stream.map.streamprocessor", ".%2Fmapper+map+--patience-s+1800"),
+            ("stream.map.streamprocessor", ".%2Fmapper+map+--patience-s+1800+--host-connections+4"),
+            ("mapreduce.job.running.map.limit", "2"),
         ] {
             assert_eq!(properties[name], value, "{name}");
         }

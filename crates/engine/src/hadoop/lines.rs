@@ -23,13 +23,17 @@ pub(crate) fn parse(text: &[u8]) -> Result<Vec<Task>, Error> {
 }
 
 /// Lines of a map task.
-pub(crate) fn per_map(output: &Output, round: u32, text: &[u8]) -> Result<usize, Error> {
+pub(crate) fn per_map(plan: &Plan, round: u32, text: &[u8]) -> usize {
     if round > 1 {
-        return Ok(1);
+        return 1;
     }
+    cut(text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count(), plan.bytes())
+}
+
+/// The run's plan.
+pub(crate) fn plan(output: &Output) -> Result<Plan, Error> {
     let missing = || dragnet_run::Error::Malformed { path: output.uri(), reason: "it has no plan".into() };
-    let plan: Plan = output.read_json("plan.json")?.ok_or_else(missing)?;
-    Ok(cut(text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count(), plan.bytes()))
+    Ok(output.read_json("plan.json")?.ok_or_else(missing)?)
 }
 
 fn cut(lines: usize, bytes: u64) -> usize {

@@ -9,6 +9,7 @@ mod command;
 mod conf;
 mod job;
 mod lines;
+mod polite;
 mod rest;
 mod split;
 mod staging;
@@ -20,6 +21,7 @@ use dragnet_kernel::coverage::Reason;
 use dragnet_pattern::crash;
 use dragnet_run::{FailureNote, Output};
 use job::{ATTEMPTS_MAX, Job};
+pub use polite::HostLimits;
 use rest::{App, Life, Progress, Rest, down};
 use serde::{Deserialize, Serialize};
 use staging::{Staged, Staging};
@@ -55,6 +57,8 @@ pub struct HadoopPolicy {
     pub user: Option<String>,
     /// Properties that stand above the configuration's own, such as `mapreduce.job.queuename`.
     pub properties: Vec<(String, String)>,
+    /// What one server of objects may be asked for by a job.
+    pub host: HostLimits,
 }
 
 /// How a job is submitted.
@@ -98,6 +102,9 @@ struct Reserved {
     user: String,
     /// Fixed here, so that every attempt at staging cuts alike.
     lines_per_map: usize,
+    /// Map tasks at once, if that is limited.
+    #[serde(default)]
+    maps_at_once: Option<usize>,
 }
 
 /// What stands in the output about a round.
@@ -193,6 +200,8 @@ impl Hadoop {
             folder: staging.uri(&folder),
             lines: &lines,
             maps: splits.maps,
+            maps_at_once: reserved.maps_at_once,
+            mapper_arguments: job::mapper_arguments(&self.policy.host.share(reserved.maps_at_once)),
             mapper: &mapper,
             streaming: streaming.as_ref(),
         };
@@ -207,7 +216,12 @@ impl Hadoop {
     async fn start(&self, round: &Round, mut standing: Standing, attempt: usize) -> Result<(), Error> {
         let output = round.output.clone();
         let (number, text) = (round.number, standing.text.clone());
-        let lines_per_map = blocking(move || lines::per_map(&output, number, &text)).await?;
+        let host = self.policy.host;
+        let (lines_per_map, maps_at_once) = blocking(move || {
+            let plan = lines::plan(&output)?;
+            Ok((lines::per_map(&plan, number, &text), host.maps_at_once(&plan)))
+        })
+        .await?;
         let application = match &self.policy.submit {
             Submit::Rest => self.rest.new_application().await?,
             Submit::Command { program, streaming } => {
@@ -216,12 +230,13 @@ impl Hadoop {
                 match self.newest(tag).await? {
                     Some(app) => app.id,
                     None => {
-                        self.by_command(round, &standing, &tags, lines_per_map, program, streaming).await?
+                        let cut = (lines_per_map, maps_at_once);
+                        self.by_command(round, &standing, &tags, cut, program, streaming).await?
                     }
                 }
             }
         };
-        let reserved = Reserved { application, user: self.user.clone(), lines_per_map };
+        let reserved = Reserved { application, user: self.user.clone(), lines_per_map, maps_at_once };
         // Another attempt may have been first: its application is the round's.
         let (output, name) = (round.output.clone(), reservation(round.number, attempt));
         let reserved: Reserved = blocking(move || {
@@ -243,7 +258,7 @@ impl Hadoop {
         round: &Round,
         standing: &Standing,
         tags: &[String],
-        lines_per_map: usize,
+        (lines_per_map, maps_at_once): (usize, Option<usize>),
         program: &Path,
         streaming: &Path,
     ) -> Result<String, Error> {
@@ -254,7 +269,7 @@ impl Hadoop {
         let tag = tags.last().map(String::as_str).unwrap_or_default();
         let lines = staging.put(&format!("{scratch}/{tag}.lines"), standing.text.clone()).await?;
         let mut settings: BTreeMap<String, String> = self.policy.properties.iter().cloned().collect();
-        settings.extend(job::settings(&self.conf));
+        settings.extend(job::settings(&self.conf, maps_at_once));
         let submission = command::Submission {
             conf: &self.policy.conf,
             user: &self.user,
@@ -262,6 +277,7 @@ impl Hadoop {
             tags,
             settings,
             lines_per_map,
+            mapper_arguments: job::mapper_arguments(&self.policy.host.share(maps_at_once)),
             lines: &lines.uri,
             scratch: &staging.uri(&format!("{scratch}/{tag}.out")),
             mapper: &mapper.uri,
@@ -576,8 +592,12 @@ mod tests {
         for name in [named, format!("{}/7.json", CommitRecord::folder(1))] {
             output.put(&name, b"{}").unwrap();
         }
-        let mut last =
-            Reserved { application: "application_1_2".into(), user: "me".into(), lines_per_map: 2 };
+        let mut last = Reserved {
+            application: "application_1_2".into(),
+            user: "me".into(),
+            lines_per_map: 2,
+            maps_at_once: None,
+        };
         note_failures(&output, 1, text.as_bytes(), &last).unwrap();
         assert_eq!(
             output.list("failed").unwrap(),

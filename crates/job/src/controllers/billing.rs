@@ -2,11 +2,13 @@
 //! manifest alone, so that lost attempts and slow twins cost nothing.
 
 use super::{BILLING, Job, LAUNCH, failed};
-use crate::rates::Rates;
+use crate::budget::{self, Reservation};
+use crate::ledger::{self, Line};
+use crate::rates::{Meter, Rates};
 use crate::{stage, topic};
 use async_trait::async_trait;
-use dragnet_pattern::{Advance, Claim, Controller, Failure, Next, Statement, Store, crash};
-use dragnet_run::Sealed;
+use dragnet_pattern::{Advance, Claim, Controller, Failure, Next, Store, crash};
+use dragnet_run::{Manifest, Sealed};
 use serde_json::json;
 
 /// Prices a job.
@@ -25,23 +27,28 @@ impl Controller for Billing {
         topic::BILLING
     }
 
-    async fn step(&self, _store: &dyn Store, claim: &Claim) -> Result<Advance, Failure> {
+    async fn step(&self, store: &dyn Store, claim: &Claim) -> Result<Advance, Failure> {
         if claim.row.settled {
             return Ok(Advance::to(Next::Done));
         }
-        // A job keeps the rates that it was provisioned with.
-        let rates: Rates =
-            serde_json::from_value(claim.row.memo.clone()).unwrap_or_else(|_| self.rates.clone());
-        if claim.work.stage == stage::FINISH { meter(claim, &rates) } else { Ok(provision(claim, &rates)) }
+        let held = budget::reservation(store, &claim.work.id).await?;
+        // A job keeps the rates that it was launched with; one that never was is priced at nothing by any.
+        let rates = match &held {
+            Some(held) => held.rates.clone(),
+            None => serde_json::from_value(claim.row.memo.clone()).unwrap_or_else(|_| self.rates.clone()),
+        };
+        if claim.work.stage == stage::FINISH {
+            meter(claim, &rates, held.as_ref())
+        } else {
+            Ok(provision(claim, &rates, held.as_ref()))
+        }
     }
 }
 
-fn provision(claim: &Claim, rates: &Rates) -> Advance {
+fn provision(claim: &Claim, rates: &Rates, held: Option<&Reservation>) -> Advance {
     let planned = claim.other(LAUNCH).and_then(|row| row.metrics.get("bytes")?.as_u64()).unwrap_or(0);
-    let price = |meter: &crate::rates::Meter| {
-        if meter.name == "input_bytes" { meter.amount_micros(planned) } else { 0 }
-    };
-    let estimate: u64 = rates.meter.iter().map(price).sum();
+    let estimate =
+        held.map_or_else(|| budget::signed(rates.input_micros(planned)), |held| held.amount_micros);
     let metrics =
         json!({ "rates_version": rates.version, "currency": rates.currency, "provisioned_micros": estimate });
     let mut advance = Advance::to(Next::Idle).event("billing.provisioned", metrics.clone());
@@ -50,42 +57,41 @@ fn provision(claim: &Claim, rates: &Rates) -> Advance {
     advance
 }
 
-fn meter(claim: &Claim, rates: &Rates) -> Result<Advance, Failure> {
+fn meter(claim: &Claim, rates: &Rates, held: Option<&Reservation>) -> Result<Advance, Failure> {
     let job = Job::of(claim)?;
     let manifest = Sealed::read(&job.output).map_err(failed)?.map(|sealed| sealed.manifest);
-    let quantity = |meter: &str| match (&manifest, meter) {
-        (Some(manifest), "input_bytes") => manifest.bytes_read,
-        (Some(manifest), "records") => manifest.records_read,
-        (Some(manifest), "hits") => manifest.hits,
-        _ => 0,
+    let work = &claim.work;
+    let charge = |meter: &Meter| {
+        let quantity = manifest.as_ref().map_or(0, |manifest| counted(manifest, &meter.name));
+        let (currency, rates_version) = (rates.currency.clone(), rates.version.clone());
+        Line {
+            currency,
+            rates_version,
+            at_ms: claim.now_ms,
+            ..Line::charge(&work.tenant, &work.id, meter, quantity)
+        }
     };
-    let mut advance = Advance::to(Next::Done);
-    let mut total = 0;
-    for meter in &rates.meter {
-        let quantity = quantity(&meter.name);
-        let amount = meter.amount_micros(quantity);
-        total += amount;
-        let sql = "insert into ledger (tenant, work_id, meter, seq, quantity, unit, price_micros, amount_micros, \
-                   currency, rates_version, at_ms) values (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
-                   on conflict (work_id, meter, seq) do nothing";
-        let values = vec![
-            claim.work.tenant.as_str().into(),
-            claim.work.id.as_str().into(),
-            meter.name.as_str().into(),
-            (quantity as i64).into(),
-            meter.unit.as_str().into(),
-            (meter.price_micros as i64).into(),
-            (amount as i64).into(),
-            rates.currency.as_str().into(),
-            rates.version.as_str().into(),
-            claim.now_ms.into(),
-        ];
-        advance.side.push(Statement::new(sql, values));
-    }
+    let lines: Vec<Line> = rates.meter.iter().map(charge).collect();
+    let total: i64 = lines.iter().map(|line| line.amount_micros).sum();
     let metrics =
         json!({ "rates_version": rates.version, "currency": rates.currency, "total_micros": total });
+    let mut advance = Advance::to(Next::Done);
+    if let Some(held) = held.filter(|held| held.settled_micros.is_none()) {
+        advance.side.extend(budget::settle(work, held, total));
+    }
+    advance.side.extend(ledger::add(&lines));
     advance.settled = true;
     advance.metrics = Some(metrics.clone());
     crash::point(BILLING, "before_ledger");
     Ok(advance.event("billing.metered", metrics))
+}
+
+/// What a meter counts in a sealed run.
+pub(crate) fn counted(manifest: &Manifest, meter: &str) -> u64 {
+    match meter {
+        "input_bytes" => manifest.bytes_read,
+        "records" => manifest.records_read,
+        "hits" => manifest.hits,
+        _ => 0,
+    }
 }

@@ -4,15 +4,18 @@
 //! attempt runs the first one's plan.
 
 use super::{Engines, Job, LAUNCH, blocking, engine_failed, failed, quota};
+use crate::budget;
+use crate::dataset::{self, Resolved};
 use crate::rates::Rates;
 use crate::spec::{JobSpec, SHARD_BYTES};
-use crate::{dataset, stage, topic};
+use crate::{stage, topic};
 use async_trait::async_trait;
-use dragnet_kernel::coverage::{Reason, Skip};
+use dragnet_kernel::coverage::{Class, Reason, Skip};
 use dragnet_pattern::{Advance, Claim, Controller, Failure, Next, Status, Store, crash};
 use dragnet_run::{Output, Plan};
 use dragnet_tenant::Tenant;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Takes an accepted job to a run that has been launched.
@@ -47,29 +50,78 @@ impl Controller for Launch {
         if let Some(wait) = quota::wait_to_run(store, claim, &tenant).await? {
             return Ok(wait);
         }
-        let (spec, rates, output) = (job.spec.clone(), self.rates.clone(), job.output.clone());
-        let plan = match blocking(move || plan_of(&spec, &rates, &output, &tenant)).await? {
+        let held = budget::reservation(store, &claim.work.id).await?;
+        // What an earlier attempt reserved holds, its rates too.
+        let rates = held.as_ref().map_or_else(|| self.rates.clone(), |held| held.rates.clone());
+        let (spec, by, output, of) = (job.spec.clone(), rates.clone(), job.output.clone(), tenant.clone());
+        let plan = match blocking(move || plan_of(&spec, &by, &output, &of)).await? {
             Ok(plan) => plan,
-            Err(NoPlan::Problem(problem)) => {
-                let mut advance = end(Status::Failed).event("launch.failed", problem.clone());
-                advance.error = Some(problem);
-                return Ok(advance);
-            }
+            Err(NoPlan::Problem(problem)) => return Ok(refused(problem)),
             Err(NoPlan::Failed(failure)) => return Err(failure),
         };
+        let cost = rates.most_micros(plan.bytes(), plan.hits_max);
+        if held.is_none()
+            && let Some(problem) = reserve(store, claim, &tenant, cost, &rates).await?
+        {
+            return Ok(refused(problem));
+        }
         let round = job.round(claim, 1);
         let tasks: String = (0..plan.shards.len()).map(|n| line(&plan.task(&job.output.uri(), n))).collect();
         job.output.put(&round.tasks(), tasks.as_bytes()).map_err(failed)?;
         crash::point(LAUNCH, "before_engine");
         engine.launch(&round).await.map_err(engine_failed)?;
         crash::point(LAUNCH, "after_engine");
-        let metrics =
-            json!({ "objects": plan.objects.len(), "shards": plan.shards.len(), "bytes": plan.bytes() });
+        let cut = plan.skipped.iter().filter(|(_, skip)| skip.class == Class::Cut);
+        let metrics = json!({
+            "objects": plan.objects.len(), "shards": plan.shards.len(), "bytes": plan.bytes(), "reserved_micros": cost,
+            "cut_by": cut.map(|(_, skip)| skip.reason).collect::<BTreeSet<_>>(),
+        });
         let mut advance = Advance::to(Next::Done).publish(topic::MONITOR).publish(topic::BILLING);
         advance.stage = Some(stage::MONITOR);
         advance.metrics = Some(metrics.clone());
         Ok(advance.event("launch.launched", metrics))
     }
+}
+
+/// Reserves what the job costs at most, in a transaction of its own before anything runs: the problem of one that its
+/// tenant's budget does not allow.
+async fn reserve(
+    store: &dyn Store,
+    claim: &Claim,
+    tenant: &Tenant,
+    cost: u64,
+    rates: &Rates,
+) -> Result<Option<serde_json::Value>, Failure> {
+    let mut advance = Advance::to(Next::Stay);
+    advance.side = budget::reserve(&claim.work, cost, rates, tenant.settings.budget_micros);
+    crash::point(LAUNCH, "before_reserve");
+    match store.advance(&claim.fence, advance).await {
+        Ok(_) => {
+            crash::point(LAUNCH, "after_reserve");
+            Ok(None)
+        }
+        Err(e) if budget::is_passed(&e) => {
+            let month = budget::month_of(claim.work.created_ms);
+            let left = budget::left(store, tenant, &month).await?.unwrap_or(0).max(0);
+            let detail = format!(
+                "the job may cost {cost} millionths of {}, and {left} are left of the budget of {month}: limit its \
+                 cost or its bytes, wait until other jobs have ended, or ask for more",
+                rates.currency
+            );
+            Ok(Some(json!({
+                "type": "/problems/budget", "title": "The job may cost more than its budget has left",
+                "detail": detail, "cost_micros": cost, "left_micros": left,
+            })))
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The job fails, for a reason that its client is told.
+fn refused(problem: serde_json::Value) -> Advance {
+    let mut advance = end(Status::Failed).event("launch.failed", problem.clone());
+    advance.error = Some(problem);
+    advance
 }
 
 fn line(task: &dragnet_run::Task) -> String {
@@ -111,6 +163,23 @@ fn plan_of(spec: &JobSpec, rates: &Rates, output: &Output, tenant: &Tenant) -> R
     if resolved.objects.is_empty() {
         return Err(problem("dataset", "The dataset can't be searched", "it holds no file".into()));
     }
+    let plan = drawn_up(spec, rates, resolved).map_err(|e| problem("limits", "A limit can't be kept", e))?;
+    if let Some(detail) = quota::too_large(plan.bytes(), tenant) {
+        return Err(problem("quota-bytes", "The job reads more than its tenant may", detail));
+    }
+    crash::point(LAUNCH, "before_plan");
+    output.put_json("plan.json", &plan).map_err(failed)?;
+    crash::point(LAUNCH, "after_plan");
+    // Another attempt may have been first: its plan is the plan.
+    let missing = || NoPlan::Failed(Failure::Failed("the plan has gone".into()));
+    output.read_json("plan.json").map_err(failed)?.ok_or_else(missing)
+}
+
+/// The plan over what a dataset came to: cut where a limit on bytes or money falls, then into shards.
+///
+/// # Errors
+/// A sentence, when a limit can't be kept in advance.
+pub(crate) fn drawn_up(spec: &JobSpec, rates: &Rates, resolved: Resolved) -> Result<Plan, String> {
     let mut plan = Plan {
         mapper: env!("CARGO_PKG_VERSION").into(),
         search: spec.search(),
@@ -120,21 +189,13 @@ fn plan_of(spec: &JobSpec, rates: &Rates, output: &Output, tenant: &Tenant) -> R
         hits_max: spec.limits.hits,
     };
     let by_cost = match spec.limits.cost_micros {
-        Some(micros) => rates.bytes_for(micros).map_err(|e| problem("limits", "A limit can't be kept", e))?,
+        Some(micros) => rates.bytes_for(micros)?,
         None => None,
     };
     let ends = limited(&mut plan, spec.limits.input_bytes, by_cost);
-    plan.shards = Plan::cut(&plan.objects, &ends, spec.shard_bytes.unwrap_or(SHARD_BYTES));
-    if let Some(detail) = quota::too_large(plan.bytes(), tenant) {
-        return Err(problem("quota-bytes", "The job reads more than its tenant may", detail));
-    }
     // What can't be read has no bytes to read, and needs no shard.
-    crash::point(LAUNCH, "before_plan");
-    output.put_json("plan.json", &plan).map_err(failed)?;
-    crash::point(LAUNCH, "after_plan");
-    // Another attempt may have been first: its plan is the plan.
-    let missing = || NoPlan::Failed(Failure::Failed("the plan has gone".into()));
-    output.read_json("plan.json").map_err(failed)?.ok_or_else(missing)
+    plan.shards = Plan::cut(&plan.objects, &ends, spec.shard_bytes.unwrap_or(SHARD_BYTES));
+    Ok(plan)
 }
 
 /// How far each object is read under a limit on bytes, in the dataset's order; the rest is a named cut.

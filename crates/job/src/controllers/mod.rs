@@ -7,13 +7,15 @@ mod quota;
 mod shutdown;
 
 pub use billing::Billing;
+pub(crate) use billing::counted;
 pub use launch::Launch;
+pub(crate) use launch::drawn_up;
 pub use monitoring::Monitoring;
 pub use shutdown::Shutdown;
 
 use crate::spec::JobSpec;
 use dragnet_engine::{Engine, Round, failed};
-use dragnet_pattern::{Claim, Failure};
+use dragnet_pattern::{Claim, Failure, Work};
 use dragnet_run::Output;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +33,7 @@ pub const SHUTDOWN: &str = "shutdown";
 pub type Engines = Vec<Arc<dyn Engine>>;
 
 /// A claim seen as a job.
-struct Job {
+pub(crate) struct Job {
     spec: JobSpec,
     output: Output,
 }
@@ -43,6 +45,13 @@ impl Job {
         let root = spec.output.as_deref().ok_or_else(|| Failure::Park("the job has no output".into()))?;
         let output = Output::at(root).map_err(failed)?.of_job(&claim.work.tenant, &claim.work.id);
         Ok(Job { spec, output })
+    }
+
+    /// The output of a job, whoever asks.
+    pub(crate) fn of_work(work: &Work) -> Result<Output, String> {
+        let root =
+            work.spec.get("output").and_then(serde_json::Value::as_str).ok_or("the job has no output")?;
+        Ok(Output::at(root).map_err(|e| e.to_string())?.of_job(&work.tenant, &work.id))
     }
 
     fn round(&self, claim: &Claim, number: u32) -> Round {

@@ -486,6 +486,7 @@ impl Monitoring {
             "manifest": "manifest.json",
             "manifest_sha256": sealed.sha256,
             "ended_by": memo.ends_by,
+            "cut_by": manifest.cut_by,
         });
         advance.metrics = Some(result.clone());
         advance.event("monitor.sealed", result)

@@ -232,9 +232,10 @@ fn looks(named: &[Named]) -> Result<Vec<Looked>, Error> {
 }
 
 /// An object, and why it is not read.
-type Looked = (Object, Option<Skip>);
+pub(crate) type Looked = (Object, Option<Skip>);
 
-fn look(place: &Place) -> Result<Looked, Error> {
+/// What is at a place.
+pub(crate) fn look(place: &Place) -> Result<Looked, Error> {
     let unread = |gap: Skip| {
         let (size, version) = (0, String::new());
         (Object { uri: place.uri(), size, version, kind: Kind::DOCUMENT, stated: None }, Some(gap))

@@ -7,8 +7,8 @@
 use super::bucket::{Bucket, Place};
 use super::{Head, TIMED, runtime};
 use crate::Error;
-use bytes::Bytes;
 use dragnet_kernel::ReadAt;
+use futures_util::TryStreamExt;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore};
 use std::collections::VecDeque;
@@ -24,6 +24,11 @@ const FIRST_BYTES: u64 = 128 << 10;
 const PIECE_BYTES: u64 = 8 << 20;
 /// Pieces that are on their way at once.
 const AHEAD: usize = 3;
+
+/// Buffers that wait for their next piece: the kernel would clear each page of a new one first. As many as two readers
+/// need at once.
+static BUFFERS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+const BUFFERS_MAX: usize = 2 * (AHEAD + 2);
 
 /// An object on a server, of one version.
 #[derive(Debug)]
@@ -51,15 +56,32 @@ struct Piece {
 
 #[derive(Debug)]
 enum Fetch {
-    UnderWay(Receiver<Result<Bytes, Error>>, AbortHandle),
-    There(Bytes),
+    UnderWay(Receiver<Result<Vec<u8>, Error>>, AbortHandle),
+    There(Vec<u8>),
 }
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        if let Fetch::UnderWay(_, task) = &self.state {
-            task.abort();
+        match &mut self.state {
+            Fetch::UnderWay(_, task) => task.abort(),
+            Fetch::There(bytes) => give_back(std::mem::take(bytes)),
         }
+    }
+}
+
+fn buffer(bytes: usize) -> Vec<u8> {
+    let kept = BUFFERS.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let mut buffer = kept.unwrap_or_default();
+    buffer.clear();
+    buffer.reserve_exact(bytes);
+    buffer
+}
+
+fn give_back(buffer: Vec<u8>) {
+    let mut kept = BUFFERS.lock().unwrap_or_else(PoisonError::into_inner);
+    // A small one would only have to grow.
+    if buffer.capacity() as u64 >= PIECE_BYTES && kept.len() < BUFFERS_MAX {
+        kept.push(buffer);
     }
 }
 
@@ -103,12 +125,19 @@ impl Remote {
             if_match: self.condition(),
             ..GetOptions::default()
         };
-        let wanted = range.end - range.start;
+        let wanted = (range.end - range.start) as usize;
         let task = runtime::handle().spawn(async move {
-            let got = async { bucket.store.get_opts(&path, options).await?.bytes().await };
+            let got = async {
+                let mut stream = bucket.store.get_opts(&path, options).await?.into_stream();
+                let mut bytes = buffer(wanted);
+                while let Some(some) = stream.try_next().await? {
+                    bytes.extend_from_slice(&some);
+                }
+                Ok(bytes)
+            };
             let got = got.await.map_err(|e| bucket.failed(e)).and_then(|bytes| {
                 let short = || Error::Changed(format!("a range of {wanted} bytes came with {}", bytes.len()));
-                if bytes.len() as u64 == wanted { Ok(bytes) } else { Err(short()) }
+                if bytes.len() == wanted { Ok(bytes) } else { Err(short()) }
             });
             let _ = done.send(got);
         });
@@ -116,7 +145,7 @@ impl Remote {
     }
 
     /// The piece that holds a byte, and the next ones on their way.
-    fn piece(&self, pieces: &mut Pieces, offset: u64) -> Result<(u64, Bytes), Error> {
+    fn piece<'a>(&self, pieces: &'a mut Pieces, offset: u64) -> Result<(u64, &'a [u8]), Error> {
         let Pieces { queue, next_bytes } = pieces;
         let known = queue.front().map(|p| p.range.start)..queue.back().map(|p| p.range.end);
         let goes_on =
@@ -145,20 +174,19 @@ impl Remote {
         }
         let at = queue.iter().position(|piece| piece.range.contains(&offset));
         let missing = || Error::Other("it was read past its end".into());
-        let piece = at.and_then(|at| queue.get_mut(at)).ok_or_else(missing)?;
-        let start = piece.range.start;
-        if let Fetch::UnderWay(result, _) = &piece.state {
+        let at = at.ok_or_else(missing)?;
+        if let Fetch::UnderWay(result, _) = &queue[at].state {
             match runtime::receive(result) {
-                Ok(bytes) => piece.state = Fetch::There(bytes),
+                Ok(bytes) => queue[at].state = Fetch::There(bytes),
                 Err(e) => {
                     queue.clear();
                     return Err(e);
                 }
             }
         }
-        match &piece.state {
-            Fetch::There(bytes) => Ok((start, bytes.clone())),
-            Fetch::UnderWay(..) => Err(missing()),
+        match &queue[at] {
+            Piece { range, state: Fetch::There(bytes) } => Ok((range.start, bytes)),
+            Piece { .. } => Err(missing()),
         }
     }
 }
