@@ -46,7 +46,8 @@ fn accepted(store: &Arc<dyn Store>, most: u64) -> Vec<String> {
                 ids.push(store.accept(accept(key)).await.unwrap().work.id);
             }
         };
-        let clients: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(client(store.clone(), next.clone()))).collect();
+        let clients: Vec<_> =
+            (0..CLIENTS).map(|_| tokio::spawn(client(store.clone(), next.clone()))).collect();
         let mut ids = Vec::new();
         for client in clients {
             ids.extend(client.await.unwrap());
@@ -71,7 +72,8 @@ fn submit_cost(folder: &Path) {
     accepted(&bare, SUBMISSIONS);
     let bare = processor_time(own) - before;
     let service = Service::with(&folder.join("submit"), &["--roles", "api"]);
-    let body = json!({ "patterns": [{ "name": "m", "regex": "x".repeat(600) }], "dataset": ["/data"] }).to_string();
+    let body =
+        json!({ "patterns": [{ "name": "m", "regex": "x".repeat(600) }], "dataset": ["/data"] }).to_string();
     let pid = service.child.id();
     let (next, before) = (AtomicU64::new(0), processor_time(pid));
     std::thread::scope(|scope| {

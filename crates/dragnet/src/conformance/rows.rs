@@ -29,6 +29,7 @@ pub(crate) const ROWS: &[Row] = &[
                 let before = newest(suite.get("/v1/jobs?limit=1"));
                 let plan = suite.post("/v1/jobs?validate_only=true", &[], &suite.spec("plan")?.to_string());
                 holds(plan.status == 200 && plan.header("location").is_empty(), &plan)?;
+                holds(plan.json()["objects"].is_u64(), &plan)?;
                 said(newest(suite.get("/v1/jobs?limit=1")) == before, "a job was submitted")
             })
         },
