@@ -16,6 +16,7 @@ const PAGE_MAX: usize = 1000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct LinesQuery {
     limit: Option<usize>,
+    #[serde(default, deserialize_with = "crate::number::cursor")]
     cursor: Option<i64>,
 }
 

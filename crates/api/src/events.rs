@@ -33,7 +33,8 @@ const LAST_EVENT_ID: &str = "last-event-id";
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventsQuery {
     limit: Option<usize>,
-    cursor: Option<String>,
+    #[serde(default, deserialize_with = "crate::number::cursor")]
+    cursor: Option<i64>,
 }
 
 pub(crate) async fn events(
@@ -47,17 +48,17 @@ pub(crate) async fn events(
     let Query(query) = query?;
     let (work, _) = find(&api, &caller, &id).await?;
     let last = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("?"));
-    let after = match last.or(query.cursor.as_deref()) {
-        None => 0,
+    let after = match last {
+        None => query.cursor.unwrap_or(0),
         Some(text) => text.parse::<i64>().ok().filter(|seq| *seq >= 0).ok_or_else(|| {
             Problem::invalid(format!("`{text}` is no id of an event of this job: begin without one"))
         })?,
     };
+    let limit = query.limit.unwrap_or(BATCH);
+    if !(1..=1000).contains(&limit) {
+        return Err(Problem::invalid(format!("`limit` is {limit}: 1 to 1000 are taken")));
+    }
     if media != EVENT_STREAM {
-        let limit = query.limit.unwrap_or(BATCH);
-        if !(1..=1000).contains(&limit) {
-            return Err(Problem::invalid(format!("`limit` is {limit}: 1 to 1000 are taken")));
-        }
         let events = api.store.events(&id, after, limit).await?;
         let next = events.last().map_or(after, |event| event.seq);
         let more = events.len() == limit || !work.status.is_terminal();

@@ -183,7 +183,7 @@ pub(crate) async fn complete(request: Request, next: Next) -> Response {
     let is_page =
         headers.get(header::CONTENT_TYPE).is_some_and(|media| media.as_bytes().starts_with(b"text/html"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, if is_page { PAGE_POLICY } else { DATA_POLICY });
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(if is_page { PAGE_POLICY } else { DATA_POLICY });
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(PERMITTED_ORIGIN, HeaderValue::from_static("same-origin"));
     // Whatever is somebody's is kept by nobody on the way; who has a tag asks again with it.

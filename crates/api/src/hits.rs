@@ -15,6 +15,8 @@ use serde_json::{Value as Json, json};
 
 /// The most hits of one page.
 const PAGE_MAX: usize = 10_000;
+/// The most counts of one answer, where they are limited.
+const TOP_MAX: usize = 1_000_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +40,21 @@ pub(crate) async fn hits(
     let Query(query) = query?;
     let (work, _) = find(&api, &caller, &id).await?;
     let output = output_of(&api, &work)?;
+    let limit = query.limit.unwrap_or(1000);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(Problem::invalid(format!("`limit` is {limit}: 1 to {PAGE_MAX} are taken")));
+    }
+    let order = match query.order.as_deref() {
+        None | Some("settled") => Order::Settled,
+        Some("dataset") => Order::Dataset,
+        Some(other) => {
+            return Err(Problem::invalid(format!("there is no order `{other}`: use `settled` or `dataset`")));
+        }
+    };
+    if let Some(top) = query.top.filter(|top| *top > TOP_MAX) {
+        return Err(Problem::invalid(format!("`top` is {top}: 0 to {TOP_MAX} are taken")));
+    }
+    let from = query.cursor.as_deref().map_or(Ok(Cursor::default()), str::parse)?;
     if let Some(name) = &query.count_by {
         let by = CountBy::NAMES.iter().find(|(known, _)| known == name).map(|(_, by)| *by);
         let names = CountBy::NAMES.map(|(name, _)| name).join(", ");
@@ -50,18 +67,6 @@ pub(crate) async fn hits(
         let counts = answer(StatusCode::OK, &json!({ "count_by": name, "counts": counts }));
         return Ok(attached(counts, &id, "counts.json"));
     }
-    let limit = query.limit.unwrap_or(1000);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Problem::invalid(format!("`limit` is {limit}: 1 to {PAGE_MAX} are taken")));
-    }
-    let order = match query.order.as_deref() {
-        None | Some("settled") => Order::Settled,
-        Some("dataset") => Order::Dataset,
-        Some(other) => {
-            return Err(Problem::invalid(format!("there is no order `{other}`: use `settled` or `dataset`")));
-        }
-    };
-    let from = query.cursor.as_deref().map_or(Ok(Cursor::default()), str::parse)?;
     let page = hits::page(&*api.store, &output, &id, order, from, limit, query.redact).await?;
     // A job that still runs may have more later, behind the same cursor.
     let goes_on = page.next.is_some() || !work.status.is_terminal();

@@ -18,8 +18,9 @@ use tokio::sync::OwnedMutexGuard;
 const HEADER: &str = "idempotency-key";
 /// The longest key.
 const KEY_BYTES_MAX: usize = 255;
-/// How long a twin waits: less than what the store takes to give up, so that the first request is answered for itself.
-const WAIT: Duration = Duration::from_secs(4);
+/// How long a twin waits: less than what a store takes to give up, so that the twins of a request that fails are told
+/// to come back and don't fail one behind the other.
+const WAIT: Duration = Duration::from_millis(1500);
 
 /// The client's key: a string of RFC 9651, or the same without quotes. Requests are compared as parsed, so that
 /// spaces and the order of members don't matter.
@@ -46,7 +47,7 @@ pub(crate) fn key_of(headers: &HeaderMap, posted: &Json) -> Result<Option<Idempo
 /// The string without its quotes and escapes (RFC 9651, 3.3.3).
 fn parse(text: &str) -> Option<String> {
     let Some(quoted) = text.strip_prefix('"') else {
-        return (!text.contains(['"', '\\'])).then(|| text.to_owned());
+        return (!text.contains(['"', '\\', ' '])).then(|| text.to_owned());
     };
     let (mut key, mut rest) = (String::new(), quoted.chars());
     loop {
@@ -129,6 +130,7 @@ mod tests {
             (r#""a \"b\" \\""#, Some(r#"a "b" \"#)),
             (r#""a"#, None),
             (r#"a"b"#, None),
+            ("a b", None),
             (r#""a\b""#, None),
             (r#""a";x=1"#, None),
         ];

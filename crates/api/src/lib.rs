@@ -16,6 +16,7 @@ mod idempotency;
 mod jobs;
 pub mod kinds;
 mod money;
+mod number;
 pub mod openapi;
 mod pace;
 mod pages;

@@ -98,6 +98,7 @@ pub(crate) async fn invoice(
 #[serde(deny_unknown_fields)]
 pub(crate) struct UsageQuery {
     limit: Option<usize>,
+    #[serde(default, deserialize_with = "crate::number::cursor")]
     cursor: Option<i64>,
 }
 

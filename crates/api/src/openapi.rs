@@ -37,7 +37,14 @@ fn document() -> Json {
 }
 
 fn path_parameters(route: &Route) -> Vec<Json> {
-    let parameter = |name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string", "pattern": "^[A-Za-z0-9_.-]+$" } });
+    let parameter = |name| {
+        let pattern = match name {
+            "month" => "^(19[7-9][0-9]|2[0-9]{3})-(0[1-9]|1[0-2])$",
+            _ => "^[A-Za-z0-9_.-]+$",
+        };
+        let schema = json!({ "type": "string", "pattern": pattern });
+        json!({ "name": name, "in": "path", "required": true, "schema": schema })
+    };
     route.names().map(parameter).collect()
 }
 

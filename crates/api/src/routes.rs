@@ -83,7 +83,7 @@ pub static ROUTES: &[Route] = &[
             name: "listJobs",
             summary: "List jobs, newest first",
             description: "",
-            parameters: &["limit", "cursor", "status", "created_after", "created_before"],
+            parameters: &["limit", "jobs_cursor", "status", "created_after", "created_before"],
             takes: None,
             answers: &[(200, "JobList"), (304, "NotModified")],
             problems: &[400],
@@ -155,7 +155,7 @@ pub static ROUTES: &[Route] = &[
             description: "While the job runs, the hits that have settled; what was shown is never taken back. The next \
                           page is named by `Link` with `rel=\"next\"`, and, in JSON, by `next`. With `count_by` the \
                           answer is JSON.",
-            parameters: &["hits_limit", "cursor", "order", "count_by", "top", "redact"],
+            parameters: &["hits_limit", "hits_cursor", "order", "count_by", "top", "redact"],
             takes: None,
             answers: &[(200, "Hits"), (304, "NotModified")],
             problems: &[400, 404, 409],
@@ -208,7 +208,7 @@ pub static ROUTES: &[Route] = &[
             description: "As `text/event-stream` each event as it happens, until the job has ended (`event: end`); who \
                           comes back with the last `Last-Event-ID` then gets 204, upon which an EventSource stops. As \
                           `application/json` a page of what has happened.",
-            parameters: &["events_limit", "cursor", "Last-Event-ID"],
+            parameters: &["events_limit", "number_cursor", "Last-Event-ID"],
             takes: None,
             answers: &[(200, "Events"), (204, "NoMoreEvents"), (304, "NotModified")],
             problems: &[400, 404],
@@ -242,7 +242,7 @@ pub static ROUTES: &[Route] = &[
             name: "listAudit",
             summary: "List who did what, newest first",
             description: "The audit log of the caller's tenant.",
-            parameters: &["audit_limit", "cursor"],
+            parameters: &["audit_limit", "number_cursor"],
             takes: None,
             answers: &[(200, "AuditList"), (304, "NotModified")],
             problems: &[400],

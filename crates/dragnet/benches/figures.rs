@@ -7,6 +7,7 @@
 //! cargo bench -p dragnet -- hops                 # steps in a second where claims and steps are batched; with URL on PostgreSQL
 //! cargo bench -p dragnet -- flat [MOST]          # lists, sweeper and claims over 1,000 to 1,000,000 ended jobs
 //! cargo bench -p dragnet -- fairness             # shards of a crowd of 10,000 jobs that run before another tenant's small one
+//! cargo bench -p dragnet -- http                 # processor time of a submission beyond the store's; a job among 100,000
 //! cargo bench -p dragnet -- recovery             # from kill -9 and restart to going on
 //! cargo bench -p dragnet -- memory               # the service with 10,000 jobs, a mapper over a corpus
 //! cargo bench -p dragnet -- throughput CORPUS    # a job against the bare mapper on the same shards
@@ -18,6 +19,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that can't go on stops")]
 
+#[path = "figures/http.rs"]
+mod http;
 mod store_figures;
 
 use dragnet_job::{KIND, MACHINES, TABLES, topic};
@@ -59,6 +62,7 @@ fn main() {
         ["flat"] => store_figures::flat(1_000_000),
         ["flat", most] => store_figures::flat(most.parse().unwrap()),
         ["fairness"] => store_figures::fairness(),
+        ["http"] => http::http(),
         ["recovery"] => recovery(),
         #[cfg(feature = "postgres")]
         ["takeover", url] => takeover(url),

@@ -5,6 +5,7 @@
 mod client;
 mod commands;
 mod config;
+mod conformance;
 mod disk;
 mod exit;
 mod follow;

@@ -88,6 +88,9 @@ pub fn span(month: &str) -> Result<(i64, i64), String> {
     let (year, number) = month.split_once('-').filter(|_| is_month).ok_or_else(wrong)?;
     let (year, number): (i16, i8) =
         (year.parse().map_err(|_| wrong())?, number.parse().map_err(|_| wrong())?);
+    if !(1970..=2999).contains(&year) {
+        return Err(wrong());
+    }
     let begins = |year: i16, number: i8| {
         let date = jiff::civil::Date::new(year, number, 1).map_err(|_| wrong())?;
         let time = date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| wrong())?;

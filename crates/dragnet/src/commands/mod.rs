@@ -9,6 +9,7 @@ mod bill;
 mod check;
 mod completions;
 mod config;
+mod conformance;
 mod coverage;
 mod demo;
 mod hits;
@@ -96,6 +97,8 @@ pub(crate) enum Command {
     Audit(audit::Audit),
     /// Show who did what
     AuditLog(audit_log::AuditLog),
+    /// Check a service's HTTP API against its standards, row by row
+    Conformance(conformance::Conformance),
     /// Scan shards: what a map task runs (shards as lines on stdin, counters on stderr)
     Map(dragnet_mapper::Map),
 }
@@ -138,6 +141,7 @@ impl Command {
             Command::Usage(command) => command.run(settings),
             Command::Audit(command) => command.run(settings),
             Command::AuditLog(command) => command.run(settings),
+            Command::Conformance(command) => command.run(settings),
             Command::Map(command) => command.run(),
         }
     }

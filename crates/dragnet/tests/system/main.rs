@@ -35,5 +35,6 @@ mod scan;
 mod search;
 mod servers;
 mod soak;
+mod standards;
 mod tenants;
 mod two;

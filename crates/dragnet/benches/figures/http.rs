@@ -1,0 +1,144 @@
+//! What HTTP costs: processor time of a submission beyond the store's, and how soon a job is shown among many.
+
+use super::{CLIENTS, Service, accept, percentile};
+use dragnet_job::{MACHINES, TABLES, topic};
+use dragnet_pattern::{Store, sqlite};
+use serde_json::json;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Submissions whose processor time is measured.
+const SUBMISSIONS: u64 = 20_000;
+/// Jobs that stand in the store.
+const JOBS: u64 = 100_000;
+/// Requests for one of them, a second, and for how long.
+const REQUESTS_S: u64 = 1000;
+const SECONDS: u64 = 20;
+
+pub(crate) fn http() {
+    let folder = tempfile::tempdir().unwrap();
+    submit_cost(folder.path());
+    status(folder.path());
+}
+
+/// Opens a store in which nobody works yet.
+fn store(state: &Path) -> Arc<dyn Store> {
+    std::fs::create_dir_all(state).unwrap();
+    let modules = [TABLES, dragnet_tenant::TABLES];
+    Arc::new(sqlite::open(&state.join("dragnet.db"), MACHINES, &modules).unwrap())
+}
+
+/// Accepts so many requests, as many at once as there are clients. Returns the ids.
+fn accepted(store: &Arc<dyn Store>, most: u64) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        store.add_group("launch", topic::LAUNCH, true).await.unwrap();
+        let next = Arc::new(AtomicU64::new(0));
+        let client = |store: Arc<dyn Store>, next: Arc<AtomicU64>| async move {
+            let mut ids = Vec::new();
+            loop {
+                let key = next.fetch_add(1, Ordering::Relaxed);
+                if key >= most {
+                    return ids;
+                }
+                ids.push(store.accept(accept(key)).await.unwrap().work.id);
+            }
+        };
+        let clients: Vec<_> =
+            (0..CLIENTS).map(|_| tokio::spawn(client(store.clone(), next.clone()))).collect();
+        let mut ids = Vec::new();
+        for client in clients {
+            ids.extend(client.await.unwrap());
+        }
+        ids
+    })
+}
+
+/// Processor time that a process has had.
+fn processor_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    // User and system time, in ticks of 10 ms.
+    let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(10 * ticks)
+}
+
+fn submit_cost(folder: &Path) {
+    let own = std::process::id();
+    let bare = store(&folder.join("bare"));
+    let before = processor_time(own);
+    accepted(&bare, SUBMISSIONS);
+    let bare = processor_time(own) - before;
+    let service = Service::with(&folder.join("submit"), &["--roles", "api"]);
+    let body =
+        json!({ "patterns": [{ "name": "m", "regex": "x".repeat(600) }], "dataset": ["/data"] }).to_string();
+    let pid = service.child.id();
+    let (next, before) = (AtomicU64::new(0), processor_time(pid));
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let agent: ureq::Agent = ureq::Agent::config_builder().build().into();
+                loop {
+                    let key = next.fetch_add(1, Ordering::Relaxed);
+                    if key >= SUBMISSIONS {
+                        return;
+                    }
+                    let request = agent
+                        .post(format!("{}/v1/jobs", service.url))
+                        .header("Content-Type", "application/json")
+                        .header("Idempotency-Key", format!("\"{key}\""));
+                    let mut answer = request.send(&body).unwrap();
+                    assert_eq!(answer.status(), 202);
+                    answer.body_mut().read_to_string().unwrap();
+                }
+            });
+        }
+    });
+    let ours = processor_time(pid) - before;
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / SUBMISSIONS as f64;
+    println!(
+        "processor time of a submission: {:.0} µs over HTTP, {:.0} µs of the store alone, {:.0} µs beyond it",
+        each(ours),
+        each(bare),
+        each(ours) - each(bare)
+    );
+}
+
+/// Asked at fixed times, whatever the answers take: a slow one makes those behind it late, and that counts.
+fn status(folder: &Path) {
+    let state = folder.join("status");
+    let ids = accepted(&store(&state), JOBS);
+    let service = Service::with(&state, &["--roles", "api"]);
+    let (next, begun) = (AtomicU64::new(0), Instant::now());
+    let asked = REQUESTS_S * SECONDS;
+    let mut times: Vec<Duration> = std::thread::scope(|scope| {
+        let client = || {
+            let agent: ureq::Agent = ureq::Agent::config_builder().build().into();
+            let mut times = Vec::new();
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= asked {
+                    return times;
+                }
+                let due = begun + Duration::from_micros(n * 1_000_000 / REQUESTS_S);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                // A step that meets every job in no order.
+                let id = &ids[(n.wrapping_mul(7919) % JOBS) as usize];
+                let mut answer = agent.get(format!("{}/v1/jobs/{id}", service.url)).call().unwrap();
+                answer.body_mut().read_to_string().unwrap();
+                times.push(due.elapsed());
+            }
+        };
+        let clients: Vec<_> = (0..16).map(|_| scope.spawn(client)).collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    times.sort();
+    println!(
+        "GET of a job, {JOBS} in the store, {REQUESTS_S} a second for {SECONDS} s: median {:.1} ms, p99 {:.1} ms, most {:.1} ms",
+        percentile(&times, 0.5),
+        percentile(&times, 0.99),
+        percentile(&times, 1.0)
+    );
+}
