@@ -64,6 +64,7 @@ pub(crate) async fn submit(
     State(api): State<Api>,
     caller: Caller,
     Extension(rates): money::ServiceRates,
+    Extension(guard): money::ServiceGuard,
     query: Result<Query<SubmitQuery>, QueryRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -72,8 +73,9 @@ pub(crate) async fn submit(
     let posted = parse(&body?)?;
     let key = idempotency::key_of(&headers, &posted)?;
     let mut spec = checked(posted).await?;
+    money::refuse_foreign(&caller, &guard, &spec)?;
     if query.validate_only {
-        return money::plan(&api, &caller, &rates, &spec).await;
+        return money::plan(&api, &caller, (&rates, &guard), &spec).await;
     }
     let turn = api.twins.enter(&caller.tenant, key.as_ref()).await?;
     money::refuse_spent(&api, &caller, key.as_ref()).await?;

@@ -42,6 +42,12 @@ pub static KINDS: &[Kind] = &[
         remedy: "Read the detail, correct the dataset and submit another job.",
     },
     Kind {
+        name: "dataset-not-allowed",
+        status: "403",
+        means: "The dataset names what the tenant may not read.",
+        remedy: "Name what stands in the tenant's list of datasets, or ask whoever runs the service to add to it.",
+    },
+    Kind {
         name: "idempotency-key",
         status: "400",
         means: "The Idempotency-Key is not valid.",

@@ -10,9 +10,10 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dragnet_job::estimate::{self, TIME_MAX, estimate};
+use dragnet_job::guard::Guard;
 use dragnet_job::rates::Rates;
 use dragnet_job::spec::JobSpec;
-use dragnet_job::{budget, invoice, usage};
+use dragnet_job::{budget, dataset, invoice, usage};
 use dragnet_pattern::{IdempotencyKey, Statement};
 use dragnet_tenant::{Tenant, now_ms};
 use serde::Deserialize;
@@ -29,10 +30,10 @@ const PAGE_POLICY: &str =
 pub(crate) async fn plan(
     api: &Api,
     caller: &Caller,
-    rates: &Rates,
+    by: (&Rates, &Guard),
     spec: &JobSpec,
 ) -> Result<Response, Problem> {
-    let plan = estimate(&*api.store, &caller.tenant, spec, rates, TIME_MAX).await.map_err(|e| match e {
+    let plan = estimate(&*api.store, &caller.tenant, spec, by, TIME_MAX).await.map_err(|e| match e {
         estimate::Error::Store(e) => e.into(),
         estimate::Error::Limits(detail) => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "limits", "A limit can't be kept", detail)
@@ -125,6 +126,23 @@ pub(crate) async fn usage(
     let body = json!(events.events).to_string() + "\n";
     Ok(([(header::CONTENT_TYPE, usage::BATCH)], body).into_response())
 }
+
+/// Refuses a dataset that is not the caller's, as far as its entries tell; what they hold is checked when it is listed.
+pub(crate) fn refuse_foreign(caller: &Caller, guard: &Guard, spec: &JobSpec) -> Result<(), Problem> {
+    let tenant = Tenant { id: caller.tenant.clone(), settings: (*caller.settings).clone() };
+    let policy = guard.policy(&tenant);
+    for (n, source) in spec.dataset.iter().enumerate() {
+        dataset::allows(&policy, source).map_err(|e| {
+            let title = "The dataset may not be read";
+            Problem::new(StatusCode::FORBIDDEN, "dataset-not-allowed", title, e.to_string())
+                .at(format!("/dataset/{n}"))
+        })?;
+    }
+    Ok(())
+}
+
+/// What jobs may read on this service.
+pub(crate) type ServiceGuard = Extension<Arc<Guard>>;
 
 /// The rates of this service, for plans.
 pub(crate) type ServiceRates = Extension<Arc<Rates>>;

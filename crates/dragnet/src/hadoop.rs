@@ -54,6 +54,7 @@ impl HadoopArgs {
         &self,
         connections: usize,
         bytes_per_s: Option<u64>,
+        mapper_flags: Vec<String>,
     ) -> Result<Option<Arc<dyn Engine>>> {
         let Some(conf) = self.hadoop_conf.clone() else { return Ok(None) };
         let submit = match (self.hadoop_submit, &self.hadoop_streaming_jar) {
@@ -80,6 +81,7 @@ impl HadoopArgs {
             streaming_jar: self.hadoop_streaming_jar.clone(),
             user: self.hadoop_user.clone(),
             properties: properties.context("`--hadoop-set`")?,
+            mapper_flags,
             host: HostLimits { connections, bytes_per_s, maps: self.hadoop_maps },
         };
         let hadoop = Hadoop::new(policy).context("read `--hadoop-conf`")?;

@@ -19,6 +19,7 @@ mod operations;
 mod output;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod reach;
 mod retention;
 mod service;
 mod settings;

@@ -10,10 +10,12 @@ use crate::listen::{self, ListenArgs};
 use crate::messages::MessageArgs;
 use crate::metrics::Metrics;
 use crate::operations::OperationArgs;
+use crate::reach::ReachArgs;
 use anyhow::{Context, Result, bail};
 use dragnet_api::{Api, Door, Entry, router};
 use dragnet_engine::{Engine, LOCAL_TOPIC, Local, LocalPolicy, MapperCommand};
 use dragnet_job::controllers::{Billing, Engines, Launch, Monitoring, Shutdown};
+use dragnet_job::guard::Guard;
 use dragnet_job::rates::Rates;
 use dragnet_job::{MACHINES, topic};
 use dragnet_pattern::{Controller, Policy, Store, Tables, Worker, sqlite};
@@ -81,6 +83,8 @@ pub(crate) struct ServiceArgs {
     hadoop: Box<crate::hadoop::HadoopArgs>,
     #[command(flatten)]
     pub(crate) messages: MessageArgs,
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
 }
 
 /// Whose tables are in the Status DB. The first was there before the others could be.
@@ -108,6 +112,9 @@ pub(crate) struct Service {
     state: PathBuf,
     args: ServiceArgs,
     rates: Rates,
+    guard: Guard,
+    /// Whether others than its own user ask for jobs.
+    strangers: bool,
     operation: OperationArgs,
     health: Arc<Health>,
     /// Tells all that works to stop.
@@ -137,9 +144,13 @@ impl Service {
             bytes_per_s: args.host_mib_s.map(|mib| mib << 20),
         });
         let store = open_store(args, &state)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let is_open = listen.as_ref().is_some_and(|listen| !listen.at.ip().is_loopback());
+        let strangers = is_open || runtime.block_on(dragnet_tenant::any(&*store))?;
+        args.reach.set(strangers);
         let output = output_uri(args.output.as_deref(), &state)?;
         Output::at(&output)?.probe().with_context(|| format!("use `{output}` for output"))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let guard = args.reach.guard(&state, &output)?;
         let ((stop, stopped), (close, closed)) = (watch::channel(false), watch::channel(false));
         let disk = Disk::new(local_folders(&state, &output), operation.disk_low_mib);
         let metrics = Metrics::new(args.mappers(), Policy::default().at_once);
@@ -154,9 +165,11 @@ impl Service {
             let listener = bound.with_context(|| format!("listen on {}", listen.at))?;
             url = format!("http://{}", listener.local_addr()?);
             let (door, client_time) = (Arc::new(door), listen.limits.client_time());
-            let app = router(Api::new(store.clone(), output, door, client_time, stop.subscribe()))
+            let api = router(Api::new(store.clone(), output, door, client_time, stop.subscribe()))
                 .layer(axum::Extension(Arc::new(rates.clone())))
-                .merge(health::public_router(health.clone()))
+                .layer(axum::Extension(Arc::new(guard.clone())));
+            let app = health::public_router(health.clone())
+                .fallback_service(api)
                 .layer(axum::middleware::from_fn_with_state(health.clone(), health::watch));
             http.push(runtime.spawn(async move {
                 tokio::join!(listen::serve(listener, app, listen.limits, closed), trail);
@@ -169,6 +182,8 @@ impl Service {
             state,
             args: args.clone(),
             rates,
+            guard,
+            strangers,
             operation,
             health,
             stop,
@@ -208,10 +223,16 @@ impl Service {
             ended_topic: topic::MONITOR,
         };
         let (local, driver) = Local::new(self.store.clone(), policy, stopped.clone());
-        let engines: Engines =
-            [Arc::new(local) as Arc<dyn Engine>].into_iter().chain(self.args.hadoop()?).collect();
+        let engines: Engines = [Arc::new(local) as Arc<dyn Engine>]
+            .into_iter()
+            .chain(self.args.hadoop(self.args.reach.mapper_flags(self.strangers))?)
+            .collect();
         let controllers: Vec<Arc<dyn Controller>> = vec![
-            Arc::new(Launch { engines: engines.clone(), rates: self.rates.clone() }),
+            Arc::new(Launch {
+                engines: engines.clone(),
+                rates: self.rates.clone(),
+                guard: self.guard.clone(),
+            }),
             Arc::new(Monitoring::new(engines.clone())),
             Arc::new(Billing { rates: self.rates.clone() }),
             Arc::new(Shutdown { engines, task_life: Duration::from_secs(self.args.task_life_s) }),
@@ -264,6 +285,7 @@ impl Service {
         if let Some(mib) = self.args.host_mib_s {
             say("--host-bytes-s", (mib << 20) / mappers as u64);
         }
+        arguments.extend(self.args.reach.mapper_flags(self.strangers));
         Ok(MapperCommand { program, arguments })
     }
 
@@ -431,14 +453,14 @@ pub(crate) fn make_private(folder: &Path) -> Result<()> {
 impl ServiceArgs {
     /// The engine of a Hadoop cluster, if the service has one.
     #[cfg(feature = "hadoop")]
-    pub(crate) fn hadoop(&self) -> Result<Option<Arc<dyn Engine>>> {
+    pub(crate) fn hadoop(&self, mapper_flags: Vec<String>) -> Result<Option<Arc<dyn Engine>>> {
         let bytes_per_s = self.host_mib_s.map(|mib| mib << 20);
-        self.hadoop.engine(self.host_connections, bytes_per_s)
+        self.hadoop.engine(self.host_connections, bytes_per_s, mapper_flags)
     }
 
     /// The engine of a Hadoop cluster: not in this build.
     #[cfg(not(feature = "hadoop"))]
-    pub(crate) fn hadoop(&self) -> Result<Option<Arc<dyn Engine>>> {
+    pub(crate) fn hadoop(&self, _mapper_flags: Vec<String>) -> Result<Option<Arc<dyn Engine>>> {
         Ok(None)
     }
 
@@ -468,6 +490,7 @@ impl ServiceArgs {
             #[cfg(feature = "hadoop")]
             hadoop: Box::default(),
             messages: MessageArgs::default(),
+            reach: ReachArgs::default(),
         }
     }
 }

@@ -6,11 +6,13 @@
 
 use crate::controllers::{MONITORING, drawn_up};
 use crate::dataset::{self, Looked, Named, Resolved};
+use crate::guard::Guard;
 use crate::rates::Rates;
 use crate::spec::{JobSpec, SHARD_BYTES};
 use crate::{budget, view};
 use dragnet_kernel::coverage::{Class, Reason};
 use dragnet_kernel::{Codec, Format};
+use dragnet_objects::Policy;
 use dragnet_pattern::{Filter, Page, Status, Store};
 use dragnet_run::{Object, Plan};
 use dragnet_tenant::{self as tenant, Tenant};
@@ -156,11 +158,12 @@ pub async fn estimate(
     store: &dyn Store,
     tenant: &str,
     spec: &JobSpec,
-    rates: &Rates,
+    (rates, guard): (&Rates, &Guard),
     time_max: Duration,
 ) -> Result<Estimate, Error> {
     let ends = Instant::now() + time_max.saturating_sub(TIME_FOR_SUMS);
     let tenant = tenant::find(store, tenant).await?;
+    let policy = tenant.as_ref().map(|tenant| guard.policy(tenant)).unwrap_or_default();
     let left = match &tenant {
         Some(tenant) => budget::left(store, tenant, &budget::month_of(tenant::now_ms())).await?,
         None => None,
@@ -172,7 +175,7 @@ pub async fn estimate(
         // A permit goes back when the thread ends, not when nobody waits for it any more.
         let Ok(permit) = AT_ONCE.acquire().await else { return };
         let _ = tokio::task::spawn_blocking(move || {
-            look_around(&sought, ends, &sees);
+            look_around(&policy, &sought, ends, &sees);
             drop(permit);
         })
         .await;
@@ -197,13 +200,13 @@ pub async fn estimate(
 }
 
 /// Lists the dataset for at most half the time, then looks at its objects until time ends.
-fn look_around(spec: &JobSpec, ends: Instant, shared: &Shared) {
+fn look_around(policy: &Policy, spec: &JobSpec, ends: Instant, shared: &Shared) {
     let (seen, stopped) = &**shared;
     let lock = || seen.lock().unwrap_or_else(PoisonError::into_inner);
     let over = || stopped.load(Ordering::Relaxed) || Instant::now() >= ends;
     let half = Instant::now() + ends.saturating_duration_since(Instant::now()) / 2;
     let mut cut_short = false;
-    let listed = dataset::objects(&spec.dataset, spec.sample, &mut |named| {
+    let listed = dataset::objects(policy, &spec.dataset, spec.sample, &mut |named| {
         lock().names.push(Arc::new(named));
         cut_short = over() || Instant::now() >= half;
         !cut_short
@@ -228,9 +231,9 @@ fn look_around(spec: &JobSpec, ends: Instant, shared: &Shared) {
                         return;
                     }
                     let place = (n as u128 * stride as u128 % names.len() as u128) as usize;
-                    match dataset::look(&names[place].place) {
+                    match dataset::look(policy, &names[place].place) {
                         Ok(looked) => {
-                            let sample = (n < SAMPLES).then(|| sampled(&looked)).flatten();
+                            let sample = (n < SAMPLES).then(|| sampled(policy, &looked)).flatten();
                             let mut seen = lock();
                             seen.sampled.extend(sample);
                             seen.looked.insert(place, looked);
@@ -256,12 +259,12 @@ fn stride(len: usize) -> usize {
 }
 
 /// Counts the records at the beginning of an archive: the stored bytes of which this is known, and how many records.
-fn sampled((object, gap): &Looked) -> Option<(u64, u64)> {
+fn sampled(policy: &Policy, (object, gap): &Looked) -> Option<(u64, u64)> {
     if gap.is_some() || object.kind.format != Format::Warc {
         return None;
     }
     let wanted = object.size.min(SAMPLE_STORED_BYTES as u64);
-    let opened = dragnet_run::open(object, wanted).ok()?;
+    let opened = dragnet_run::open(policy, object, wanted).ok()?;
     let mut stored = vec![0; wanted as usize];
     let n = dragnet_kernel::ReadAt::read_at(&opened.blob, 0, &mut stored).ok()?;
     stored.truncate(n);

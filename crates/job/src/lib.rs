@@ -16,6 +16,7 @@ pub mod budget;
 pub mod controllers;
 pub mod dataset;
 pub mod estimate;
+pub mod guard;
 pub mod hits;
 pub mod invoice;
 pub mod ledger;

@@ -31,6 +31,12 @@ pub struct Map {
     /// The most bytes per second from one server of objects
     #[arg(long, value_name = "N")]
     host_bytes_s: Option<u64>,
+    /// Connect to public addresses alone
+    #[arg(long)]
+    public_addresses: bool,
+    /// A host that may be connected to all the same
+    #[arg(long, value_name = "HOST")]
+    allow_host: Vec<String>,
 }
 
 /// A shard could not be had: Hadoop is to count the attempt as failed.
@@ -45,6 +51,10 @@ impl Map {
         dragnet_objects::set_limits(dragnet_objects::Limits {
             connections: self.host_connections,
             bytes_per_s: self.host_bytes_s,
+        });
+        dragnet_objects::set_network(dragnet_objects::Network {
+            public_only: self.public_addresses,
+            hosts: self.allow_host.clone(),
         });
         dragnet_objects::on_waiting(|| eprintln!("reporter:status:waits for a server of objects"));
         if let Some(mib) = self.memory_mib {

@@ -19,6 +19,8 @@
 
 mod blob;
 mod error;
+mod network;
+mod policy;
 #[cfg(feature = "remote")]
 mod remote;
 #[cfg(not(feature = "remote"))]
@@ -28,6 +30,8 @@ pub mod uri;
 
 pub use blob::{Blob, version_of};
 pub use error::Error;
+pub use network::{Network, is_public, set_network};
+pub use policy::Policy;
 pub use remote::{Head, Limits, Prefix, Remote, Upload, head, list, on_waiting, set_limits};
 
 /// Whether an entry names an object beyond this machine's files, in a build that can read it or not.

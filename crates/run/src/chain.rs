@@ -214,6 +214,7 @@ mod tests {
             shards: Plan::cut(std::slice::from_ref(&object), &[size], 100),
             objects: vec![object],
             skipped: Vec::new(),
+            policy: dragnet_objects::Policy::default(),
             hits_max: None,
         }
     }

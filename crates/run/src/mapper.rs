@@ -287,7 +287,7 @@ fn scan_object(
     hits: &mut Hits<'_>,
     progress: &dyn Fn(u64),
 ) -> Result<Scanned, Error> {
-    let opened = object::open(object, end)?;
+    let opened = object::open(&loaded.plan.policy, object, end)?;
     let counted =
         Counted { blob: &opened.blob, progress, unsaid: Cell::new(0), said: Cell::new(Instant::now()) };
     let range = Range { uri: &object.uri, size: object.size, start, end, begin, hits_max };

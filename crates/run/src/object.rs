@@ -3,7 +3,7 @@
 use crate::plan::Object;
 use crate::{Error, uri, version_of};
 use dragnet_kernel::coverage::Reason;
-use dragnet_objects::{Blob, Head, Remote};
+use dragnet_objects::{Blob, Head, Policy, Remote};
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,11 +21,12 @@ pub struct Opened {
     version: String,
 }
 
-/// Opens an object, conditional on its version; one on a server is read ahead up to `until`.
+/// Opens an object that the policy allows, conditional on its version; one on a server is read ahead up to `until`.
 ///
 /// # Errors
 /// [`Error::Object`] when it has gone, may not be read, or is another than the planned one; [`Error::Away`].
-pub fn open(object: &Object, until: u64) -> Result<Opened, Error> {
+pub fn open(policy: &Policy, object: &Object, until: u64) -> Result<Opened, Error> {
+    policy.check(&object.uri).map_err(|e| of_server(&object.uri, e))?;
     let blob = if dragnet_objects::is_remote(&object.uri) {
         let head = Head { uri: object.uri.clone(), size: object.size, version: object.version.clone() };
         // Every read of it is conditional, so that there is nothing to check yet.
@@ -36,7 +37,7 @@ pub fn open(object: &Object, until: u64) -> Result<Opened, Error> {
         });
     } else {
         let path = uri::to_path(&object.uri)?;
-        Blob::File(open_file(&path).map_err(|e| unreadable(&object.uri, &e))?)
+        Blob::File(policy.open_file(&path).map_err(|e| unreadable(&object.uri, &e))?)
     };
     let opened = Opened { blob, uri: object.uri.clone(), version: object.version.clone() };
     opened.check()?;

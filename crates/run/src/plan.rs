@@ -2,6 +2,7 @@
 
 use dragnet_kernel::coverage::Skip;
 use dragnet_kernel::{Kind, Seam, SearchSpec, Stated};
+use dragnet_objects::Policy;
 use serde::{Deserialize, Serialize};
 
 /// The most shards of a job; shards grow so that there are no more.
@@ -25,6 +26,9 @@ pub struct Plan {
     /// The most hits of the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hits_max: Option<u64>,
+    /// What may be read, wherever a mapper runs.
+    #[serde(default, skip_serializing_if = "Policy::is_open")]
+    pub policy: Policy,
 }
 
 /// One object of the dataset.

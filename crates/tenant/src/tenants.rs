@@ -28,9 +28,13 @@ pub struct Settings {
     pub submissions_per_s: Option<u64>,
     /// What its jobs of one calendar month (UTC) may cost, in millionths of the currency.
     pub budget_micros: Option<u64>,
-    /// What its datasets must begin with, such as `s3://bucket/crawl/`, `https://host/` or `file:///data/`.
+    /// What its datasets must begin with, such as `s3://bucket/crawl/`, `https://host/` or `file:///data/`; web servers
+    /// alone where nothing is said, and [`ANY`] for whatever the service can read.
     pub datasets: Option<Vec<String>>,
 }
+
+/// The entry of [`Settings::datasets`] that stands for all.
+pub const ANY: &str = "any";
 
 /// Finds a tenant. [`DEFAULT`] is there even if nobody has made it.
 ///

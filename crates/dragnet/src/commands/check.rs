@@ -65,7 +65,7 @@ fn rows(args: &ServiceArgs, operation: &OperationArgs, settings: &Settings) -> R
     if let Some(brokers) = args.messages.brokers() {
         rows.push(("kafka", reach_one(brokers)));
     }
-    match args.hadoop() {
+    match args.hadoop(Vec::new()) {
         Ok(None) => {}
         Ok(Some(hadoop)) => {
             let reached = runtime.block_on(async { tokio::time::timeout(REACH * 6, hadoop.reach()).await });

@@ -178,16 +178,21 @@ fn walk(
     let found = RefCell::new(found);
     let (mut files, mut streams) = (Vec::new(), HashSet::new());
     let flush = |files: &mut Vec<spec::Source>| {
-        let walked = dataset::objects(files, sample, &mut |dataset::Named { place, stated }| {
-            let stated = stated.map(Box::new);
-            let (takes, source) = match place {
-                Place::File(path) => (names.takes(&path), Source::File(path, stated)),
-                Place::Served { uri, head } => {
-                    (names.takes(Path::new(&uri)), Source::Served { uri, head, stated })
-                }
-            };
-            !takes || found.borrow_mut()(source)
-        });
+        let walked = dataset::objects(
+            &dragnet_objects::Policy::default(),
+            files,
+            sample,
+            &mut |dataset::Named { place, stated }| {
+                let stated = stated.map(Box::new);
+                let (takes, source) = match place {
+                    Place::File(path) => (names.takes(&path), Source::File(path, stated)),
+                    Place::Served { uri, head } => {
+                        (names.takes(Path::new(&uri)), Source::Served { uri, head, stated })
+                    }
+                };
+                !takes || found.borrow_mut()(source)
+            },
+        );
         files.clear();
         walked
     };

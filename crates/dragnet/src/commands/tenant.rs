@@ -6,6 +6,7 @@ use crate::exit;
 use crate::settings::Settings;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use dragnet_tenant::ANY;
 use dragnet_tenant::{self as tenant, Settings as Limits, Tenant, slots};
 use std::io::Write;
 use std::process::ExitCode;
@@ -108,8 +109,8 @@ struct LimitArgs {
     #[arg(long, value_name = "MICROS|none")]
     budget_micros: Option<Most>,
     /// What its datasets must begin with, such as s3://BUCKET/crawl/ or https://HOST/; may be given several times,
-    /// and replaces the list; `none` lets it read whatever the service can
-    #[arg(long, value_name = "URI|none")]
+    /// and replaces the list; `any` lets it read whatever the service can [default: web servers alone]
+    #[arg(long, value_name = "URI|any")]
     dataset: Vec<String>,
 }
 
@@ -130,7 +131,7 @@ impl LimitArgs {
         }
         match self.dataset.as_slice() {
             [] => {}
-            [none] if none == "none" => limits.datasets = None,
+            [any] if any == ANY => limits.datasets = Some(vec![ANY.into()]),
             prefixes => {
                 if let Some(wrong) = prefixes.iter().find(|prefix| !prefix.contains("://")) {
                     bail!(

@@ -58,8 +58,13 @@ fn a_crowd_of_jobs_delays_another_tenants_small_one_by_a_shard() {
     let pages = (0..2000).flat_map(|n| gzip(&page(n), 6)).collect::<Vec<u8>>();
     sandbox.write("data/pages.warc.gz", &pages);
     sandbox.write("little/page.warc.gz", &gzip(&page(1), 6));
+    for tenant in ["crowd", "small"] {
+        assert!(sandbox.run(&["tenant", "add", tenant, "--dataset", "any"]).status.success());
+    }
     let _service = sandbox.serve_with(&["--mappers", "1"], None);
-    let store = sqlite::open(&sandbox.state().join("dragnet.db"), MACHINES, &[TABLES]).unwrap();
+    let store =
+        sqlite::open(&sandbox.state().join("dragnet.db"), MACHINES, &[TABLES, dragnet_tenant::TABLES])
+            .unwrap();
     for _ in 0..30 {
         submit(&store, &sandbox, "crowd", 9, &spec(&sandbox.path("data")));
     }

@@ -217,7 +217,8 @@ fn a_full_disk_is_said_and_the_job_goes_on_when_there_is_room() {
     let spec = json!({ "patterns": [{ "name": "n", "regex": "[a-z]" }], "dataset": [sandbox.corpus()], "limits": { "hits": 30_000 } });
     let expected = undisturbed(&spec);
     let ballast = small.join("ballast");
-    let service = sandbox.serve_with(&["--output", small.join("output").to_str().unwrap()], None);
+    let service = sandbox
+        .serve_with(&["--output", small.join("output").to_str().unwrap(), "--disk-low-mib", "0"], None);
     let room = 3 << 20;
     std::fs::write(&ballast, vec![1; room - (400 << 10)]).unwrap();
     let id = service.submit(&spec);

@@ -265,6 +265,18 @@ impl Service {
         answer(request.send(body))
     }
 
+    /// `GET` with an API key.
+    pub(crate) fn get_as(&self, key: &str, path: &str) -> Answer {
+        let request = agent().get(format!("{}{path}", self.url));
+        answer(request.header("Authorization", format!("Bearer {key}")).call()).unwrap()
+    }
+
+    /// `POST` of JSON with an API key.
+    pub(crate) fn post_as(&self, key: &str, path: &str, body: &str) -> Answer {
+        let request = agent().post(format!("{}{path}", self.url)).header("Content-Type", "application/json");
+        answer(request.header("Authorization", format!("Bearer {key}")).send(body)).unwrap()
+    }
+
     pub(crate) fn post(&self, path: &str, body: &str) -> Answer {
         self.try_post(path, None, body).unwrap()
     }

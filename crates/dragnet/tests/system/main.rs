@@ -11,6 +11,8 @@ mod cluster;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod dependencies;
+#[cfg(feature = "hadoop")]
+mod doors;
 mod fairness;
 mod faults;
 #[cfg(feature = "hadoop")]

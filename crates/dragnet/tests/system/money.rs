@@ -206,7 +206,7 @@ fn never_passed(sandbox: &Sandbox) {
     let data = files.corpus();
     let one = cost(size_of(&data));
     let budget = (one * 5 / 2).to_string();
-    must(sandbox, &["tenant", "add", "acme", "--budget-micros", &budget]);
+    must(sandbox, &["tenant", "add", "acme", "--budget-micros", &budget, "--dataset", "any"]);
     let key = must(sandbox, &["key", "add", "acme"]);
     let rates = rates(sandbox, "a", 7);
     let services = [(); 2].map(|()| sandbox.serve_with(&["--rates", &rates], None));
@@ -286,7 +286,7 @@ fn never_passed(sandbox: &Sandbox) {
     let page = get(service, &path, &key, "text/html");
     assert!(page.header("content-security-policy").contains("default-src 'none'"), "{:?}", page.headers);
     assert!(page.body.contains("<h1>Invoice acme-") && !page.body.contains("<script"), "{}", page.body);
-    must(sandbox, &["tenant", "add", "other"]);
+    must(sandbox, &["tenant", "add", "other", "--dataset", "any"]);
     let other = must(sandbox, &["key", "add", "other"]);
     assert_eq!(get(service, &path, &other, "application/json").json()["lines"], json!([]));
     let reader = must(sandbox, &["key", "add", "acme", "--scopes", "read"]);

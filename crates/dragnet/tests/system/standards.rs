@@ -29,7 +29,7 @@ fn named<'a>(rows: &'a [Json], verdict: &str) -> Vec<&'a Json> {
 
 /// Makes a tenant and a key of it that may do everything.
 fn key_of(sandbox: &Sandbox, tenant: &str, limits: &[&str]) -> String {
-    let made = sandbox.run(&[&["tenant", "add", tenant], limits].concat());
+    let made = sandbox.run(&[&["tenant", "add", tenant, "--dataset", "any"], limits].concat());
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let key = sandbox.run(&["key", "add", tenant, "--scopes", "submit,read,cancel,bill,admin"]);
     String::from_utf8(key.stdout).unwrap().trim().to_owned()

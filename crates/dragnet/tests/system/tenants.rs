@@ -20,7 +20,7 @@ fn operate(sandbox: &Sandbox, arguments: &[&str]) -> String {
 }
 
 fn tenant(sandbox: &Sandbox, name: &str, limits: &[&str]) {
-    operate(sandbox, &[&["tenant", "add", name], limits].concat());
+    operate(sandbox, &[&["tenant", "add", name, "--dataset", "any"], limits].concat());
 }
 
 /// A new key of a tenant.

@@ -13,9 +13,11 @@ const MAPPER_ARGUMENTS: &str = "map --patience-s 1800";
 pub(crate) const ATTEMPTS_MAX: u32 = 4;
 
 /// What stands behind the mapper's name, with its share of a host.
-pub(crate) fn mapper_arguments(share: &[(&str, u64)]) -> String {
-    let share: String = share.iter().map(|(flag, value)| format!(" {flag} {value}")).collect();
-    format!("{MAPPER_ARGUMENTS}{share}")
+pub(crate) fn mapper_arguments(share: &[(&str, u64)], flags: &[String]) -> String {
+    let share = share.iter().map(|(flag, value)| format!(" {flag} {value}"));
+    let flags = flags.iter().map(|flag| format!(" {flag}"));
+    let all: String = share.chain(flags).collect();
+    format!("{MAPPER_ARGUMENTS}{all}")
 }
 
 /// A job that is about to be submitted.
@@ -227,7 +229,7 @@ mod tests {
             lines: &lines,
             maps: 3,
             maps_at_once: Some(2),
-            mapper_arguments: mapper_arguments(&[("--host-connections", 4)]),
+            mapper_arguments: mapper_arguments(&[("--host-connections", 4)], &["--public-addresses".into()]),
             mapper: &mapper,
             streaming: None,
         };
@@ -238,7 +240,10 @@ mod tests {
             ("mapreduce.map.maxattempts", "4"),
             ("mapreduce.job.cache.files", "hdfs://n/m-1#mapper"),
             ("mapreduce.job.tags", "dragnet-r,dragnet-r-1"),
-            ("stream.map.streamprocessor", ".%2Fmapper+map+--patience-s+1800+--host-connections+4"),
+            (
+                "stream.map.streamprocessor",
+                ".%2Fmapper+map+--patience-s+1800+--host-connections+4+--public-addresses",
+            ),
             ("mapreduce.job.running.map.limit", "2"),
         ] {
             assert_eq!(properties[name], value, "{name}");

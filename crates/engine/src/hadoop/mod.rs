@@ -57,6 +57,8 @@ pub struct HadoopPolicy {
     pub user: Option<String>,
     /// Properties that stand above the configuration's own, such as `mapreduce.job.queuename`.
     pub properties: Vec<(String, String)>,
+    /// What the mapper is told beside its share of a server, such as which addresses it may connect to.
+    pub mapper_flags: Vec<String>,
     /// What one server of objects may be asked for by a job.
     pub host: HostLimits,
 }
@@ -201,7 +203,10 @@ impl Hadoop {
             lines: &lines,
             maps: splits.maps,
             maps_at_once: reserved.maps_at_once,
-            mapper_arguments: job::mapper_arguments(&self.policy.host.share(reserved.maps_at_once)),
+            mapper_arguments: job::mapper_arguments(
+                &self.policy.host.share(reserved.maps_at_once),
+                &self.policy.mapper_flags,
+            ),
             mapper: &mapper,
             streaming: streaming.as_ref(),
         };
@@ -277,7 +282,10 @@ impl Hadoop {
             tags,
             settings,
             lines_per_map,
-            mapper_arguments: job::mapper_arguments(&self.policy.host.share(maps_at_once)),
+            mapper_arguments: job::mapper_arguments(
+                &self.policy.host.share(maps_at_once),
+                &self.policy.mapper_flags,
+            ),
             lines: &lines.uri,
             scratch: &staging.uri(&format!("{scratch}/{tag}.out")),
             mapper: &mapper.uri,

@@ -6,11 +6,13 @@
 use super::{Engines, Job, LAUNCH, blocking, engine_failed, failed, quota};
 use crate::budget;
 use crate::dataset::{self, Resolved};
+use crate::guard::Guard;
 use crate::rates::Rates;
 use crate::spec::{JobSpec, SHARD_BYTES};
 use crate::{stage, topic};
 use async_trait::async_trait;
 use dragnet_kernel::coverage::{Class, Reason, Skip};
+use dragnet_objects::Policy;
 use dragnet_pattern::{Advance, Claim, Controller, Failure, Next, Status, Store, crash};
 use dragnet_run::{Output, Plan};
 use dragnet_tenant::Tenant;
@@ -24,6 +26,8 @@ pub struct Launch {
     pub engines: Engines,
     /// By which a limit on the cost becomes one on bytes.
     pub rates: Rates,
+    /// What jobs may read.
+    pub guard: Guard,
 }
 
 #[async_trait]
@@ -54,7 +58,8 @@ impl Controller for Launch {
         // What an earlier attempt reserved holds, its rates too.
         let rates = held.as_ref().map_or_else(|| self.rates.clone(), |held| held.rates.clone());
         let (spec, by, output, of) = (job.spec.clone(), rates.clone(), job.output.clone(), tenant.clone());
-        let plan = match blocking(move || plan_of(&spec, &by, &output, &of)).await? {
+        let policy = self.guard.policy(&tenant);
+        let plan = match blocking(move || plan_of(&spec, &by, &output, &of, policy)).await? {
             Ok(plan) => plan,
             Err(NoPlan::Problem(problem)) => return Ok(refused(problem)),
             Err(NoPlan::Failed(failure)) => return Err(failure),
@@ -149,12 +154,18 @@ fn problem(kind: &str, title: &str, detail: String) -> NoPlan {
 }
 
 /// The job's plan: the one that lies there, or a new one.
-fn plan_of(spec: &JobSpec, rates: &Rates, output: &Output, tenant: &Tenant) -> Result<Plan, NoPlan> {
+fn plan_of(
+    spec: &JobSpec,
+    rates: &Rates,
+    output: &Output,
+    tenant: &Tenant,
+    policy: Policy,
+) -> Result<Plan, NoPlan> {
     let failed = |e: dragnet_run::Error| NoPlan::Failed(failed(e));
     if let Some(plan) = output.read_json::<Plan>("plan.json").map_err(failed)? {
         return Ok(plan);
     }
-    let resolved = dataset::resolve(&spec.dataset, spec.sample).map_err(|e| match e {
+    let resolved = dataset::resolve(&policy, &spec.dataset, spec.sample).map_err(|e| match e {
         dataset::Error::Away { host, reason } => {
             NoPlan::Failed(Failure::Down { dependency: host, reason, after: Duration::from_secs(1) })
         }
@@ -163,10 +174,12 @@ fn plan_of(spec: &JobSpec, rates: &Rates, output: &Output, tenant: &Tenant) -> R
     if resolved.objects.is_empty() {
         return Err(problem("dataset", "The dataset can't be searched", "it holds no file".into()));
     }
-    let plan = drawn_up(spec, rates, resolved).map_err(|e| problem("limits", "A limit can't be kept", e))?;
+    let mut plan =
+        drawn_up(spec, rates, resolved).map_err(|e| problem("limits", "A limit can't be kept", e))?;
     if let Some(detail) = quota::too_large(plan.bytes(), tenant) {
         return Err(problem("quota-bytes", "The job reads more than its tenant may", detail));
     }
+    plan.policy = policy;
     crash::point(LAUNCH, "before_plan");
     output.put_json("plan.json", &plan).map_err(failed)?;
     crash::point(LAUNCH, "after_plan");
@@ -187,6 +200,7 @@ pub(crate) fn drawn_up(spec: &JobSpec, rates: &Rates, resolved: Resolved) -> Res
         objects: resolved.objects,
         skipped: resolved.skipped,
         hits_max: spec.limits.hits,
+        policy: Policy::default(),
     };
     let by_cost = match spec.limits.cost_micros {
         Some(micros) => rates.bytes_for(micros)?,

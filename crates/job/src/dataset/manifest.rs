@@ -2,6 +2,7 @@
 
 use super::{Error, Named, Place, on_server, path_of};
 use dragnet_kernel::{ReadAt, Stated};
+use dragnet_objects::Policy;
 use dragnet_run::uri;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ enum Base {
 /// The lines of a manifest: a path or URI each, then, behind tabs, the size and the digest that are stated
 /// of it, if any.
 pub(super) fn named(
+    policy: &Policy,
     manifest: &str,
     base: Option<&str>,
     found: &mut dyn FnMut(Named) -> bool,
@@ -31,7 +33,7 @@ pub(super) fn named(
         if !std::fs::metadata(&path).map_err(read)?.is_file() {
             return Err(Error::Entry(format!("`{manifest}` is no file, so it is no manifest")));
         }
-        bounded(manifest, std::fs::File::open(path).map_err(read)?)?
+        bounded(manifest, policy.open_file(&path).map_err(read)?)?
     };
     let text = if bytes.starts_with(&[0x1f, 0x8b]) {
         bounded(manifest, flate2::read::MultiGzDecoder::new(&bytes[..]))?

@@ -8,10 +8,10 @@ mod servers;
 use crate::spec::Source;
 use dragnet_kernel::coverage::{Reason, Skip};
 use dragnet_kernel::{Kind, ReadAt, Stated};
-use dragnet_objects::{Head, Remote};
+use dragnet_objects::{Head, Policy, Remote};
 use dragnet_run::{Object, uri, version_of};
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -93,18 +93,18 @@ pub fn check(entry: &str) -> Result<(), Error> {
     dragnet_objects::check(entry).map_err(|e| Error::Entry(e.to_string()))
 }
 
-/// Resolves a dataset, or an even sample of its objects.
+/// Resolves a dataset, or an even sample of its objects, as far as the policy allows.
 ///
 /// # Errors
 /// See [`Error`]: an entry that is missing or unreadable as a whole; single files that can't be read are
 /// in [`Resolved::skipped`].
-pub fn resolve(dataset: &[Source], sample: Option<usize>) -> Result<Resolved, Error> {
+pub fn resolve(policy: &Policy, dataset: &[Source], sample: Option<usize>) -> Result<Resolved, Error> {
     let mut named = Vec::new();
-    objects(dataset, sample, &mut |object| {
+    objects(policy, dataset, sample, &mut |object| {
         named.push(object);
         true
     })?;
-    let looked = looks(&named)?;
+    let looked = looks(policy, &named)?;
     let mut resolved = Resolved::default();
     for (named, (object, gap)) in named.into_iter().zip(looked) {
         let place = resolved.objects.len();
@@ -157,13 +157,14 @@ impl Place {
 /// # Errors
 /// As [`resolve`].
 pub fn objects(
+    policy: &Policy,
     dataset: &[Source],
     sample: Option<usize>,
     found: &mut dyn FnMut(Named) -> bool,
 ) -> Result<(), Error> {
-    let Some(wanted) = sample else { return all(dataset, found) };
+    let Some(wanted) = sample else { return all(policy, dataset, found) };
     let mut named = Vec::new();
-    all(dataset, &mut |object| {
+    all(policy, dataset, &mut |object| {
         named.push(object);
         true
     })?;
@@ -177,18 +178,23 @@ pub fn objects(
     Ok(())
 }
 
-fn all(dataset: &[Source], found: &mut dyn FnMut(Named) -> bool) -> Result<(), Error> {
+fn all(policy: &Policy, dataset: &[Source], found: &mut dyn FnMut(Named) -> bool) -> Result<(), Error> {
     let mut seen = HashSet::new();
     let several = dataset.len() > 1 || dataset.iter().any(|source| matches!(source, Source::Manifest { .. }));
-    let mut goes_on = true;
-    // One folder or glob names nothing twice.
+    let (mut goes_on, mut refused) = (true, Ok(()));
+    // One folder or glob names nothing twice. What it holds that may not be read refuses it as a whole.
     let mut once = |named: Named| {
+        if goes_on && !policy.is_open() {
+            refused = policy.check(&named.place.uri()).map_err(denied);
+            goes_on = refused.is_ok();
+        }
         if goes_on && (!several || seen.insert(named.place.uri())) {
             goes_on = found(named);
         }
         goes_on
     };
     for source in dataset {
+        allows(policy, source)?;
         match source {
             Source::Uri(entry) if dragnet_run::is_remote(entry) => {
                 servers::named(entry, &mut |place| once(Named { place, stated: None }))?;
@@ -196,19 +202,45 @@ fn all(dataset: &[Source], found: &mut dyn FnMut(Named) -> bool) -> Result<(), E
             Source::Uri(entry) => {
                 files::named(entry, &mut |path| once(Named { place: Place::File(path), stated: None }))?;
             }
-            Source::Manifest { manifest, base } => manifest::named(manifest, base.as_deref(), &mut once)?,
+            Source::Manifest { manifest, base } => {
+                manifest::named(policy, manifest, base.as_deref(), &mut once)?
+            }
         }
     }
-    Ok(())
+    refused
+}
+
+/// Checks an entry of a dataset before anything is read: of a glob, what stands before its first special character.
+///
+/// # Errors
+/// [`Error::Entry`].
+pub fn allows(policy: &Policy, source: &Source) -> Result<(), Error> {
+    if policy.is_open() {
+        return Ok(());
+    }
+    match source {
+        Source::Uri(entry) => {
+            let plain = entry.find(['*', '?', '[', '{']).map_or(entry.as_str(), |at| &entry[..at]);
+            // A file whose name has such a character is that file, and stands in a folder that is checked.
+            let folder =
+                plain.rfind('/').filter(|_| plain.len() < entry.len()).map_or(plain, |at| &plain[..=at]);
+            policy.check(folder).map_err(denied)
+        }
+        Source::Manifest { manifest, .. } => policy.check(manifest).map_err(denied),
+    }
+}
+
+fn denied(e: dragnet_objects::Error) -> Error {
+    Error::Entry(e.to_string())
 }
 
 /// Objects on servers that are looked at side by side: each look waits for two answers.
 const LOOKS: usize = 16;
 
 /// What is at each place, in order.
-fn looks(named: &[Named]) -> Result<Vec<Looked>, Error> {
+fn looks(policy: &Policy, named: &[Named]) -> Result<Vec<Looked>, Error> {
     if named.iter().all(|named| matches!(named.place, Place::File(_))) {
-        return named.iter().map(|named| look(&named.place)).collect();
+        return named.iter().map(|named| look(policy, &named.place)).collect();
     }
     let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(named.len())));
     std::thread::scope(|scope| {
@@ -217,7 +249,7 @@ fn looks(named: &[Named]) -> Result<Vec<Looked>, Error> {
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
                     let Some(object) = named.get(n) else { return };
-                    let looked = look(&object.place);
+                    let looked = look(policy, &object.place);
                     if looked.is_err() {
                         next.store(named.len(), Ordering::Relaxed);
                     }
@@ -235,14 +267,14 @@ fn looks(named: &[Named]) -> Result<Vec<Looked>, Error> {
 pub(crate) type Looked = (Object, Option<Skip>);
 
 /// What is at a place.
-pub(crate) fn look(place: &Place) -> Result<Looked, Error> {
+pub(crate) fn look(policy: &Policy, place: &Place) -> Result<Looked, Error> {
     let unread = |gap: Skip| {
         let (size, version) = (0, String::new());
         (Object { uri: place.uri(), size, version, kind: Kind::DOCUMENT, stated: None }, Some(gap))
     };
     let unreadable = |why: String| unread(Skip::new(0, 0, Reason::Unreadable).because(why));
     Ok(match place {
-        Place::File(path) => match look_at_file(path) {
+        Place::File(path) => match look_at_file(policy, path) {
             Ok(Ok(object)) => (object, None),
             Ok(Err(reason)) => unread(Skip::new(0, 0, reason)),
             Err(e) => unreadable(e.to_string()),
@@ -269,13 +301,13 @@ fn look_at_server(uri: &str, head: Option<Head>) -> Result<Object, dragnet_objec
 }
 
 /// The object at a path, or why it is none.
-fn look_at_file(path: &Path) -> std::io::Result<Result<Object, Reason>> {
+fn look_at_file(policy: &Policy, path: &Path) -> std::io::Result<Result<Object, Reason>> {
     let kind = fs::metadata(path)?.file_type();
     if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() || kind.is_dir()
     {
         return Ok(Err(Reason::NotADocument));
     }
-    let file = File::open(path)?;
+    let file = policy.open_file(path)?;
     let metadata = file.metadata()?;
     let size = metadata.len();
     let kind = Kind::of(&file as &dyn ReadAt, &path.to_string_lossy()).map_err(std::io::Error::other)?;
@@ -308,7 +340,7 @@ mod tests {
             (vec![Source::Manifest { manifest: at("list"), base: None }], vec!["d/b.html", "d/a.txt"]),
         ];
         for (sources, expected) in table {
-            let resolved = resolve(&sources, None).unwrap();
+            let resolved = resolve(&Policy::default(), &sources, None).unwrap();
             let found: Vec<String> = resolved.objects.into_iter().map(|o| o.uri).collect();
             let expected: Vec<String> =
                 expected.into_iter().map(|name| uri::of_path(&root.join(name))).collect();
@@ -317,7 +349,7 @@ mod tests {
         for (entry, part) in
             [(at("none"), "does not exist"), (at("*.warc"), "matches no file"), ("a/b".into(), "is relative")]
         {
-            let said = resolve(&[Source::Uri(entry)], None).unwrap_err().to_string();
+            let said = resolve(&Policy::default(), &[Source::Uri(entry)], None).unwrap_err().to_string();
             assert!(said.contains(part), "{said}");
         }
     }

@@ -31,6 +31,7 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn of(uri: &str) -> Result<Place, Error> {
         let (scheme, authority, key) = uri::parts(uri)?;
+        crate::network::network().check(uri)?;
         let bucket = Bucket::of(uri, scheme, authority)?;
         let wrong = |e: object_store::path::Error| Error::Uri(format!("`{uri}`: {e}"));
         let key = key.trim_end_matches('/');

@@ -5,6 +5,7 @@ mod bucket;
 mod polite;
 mod prefix;
 mod runtime;
+mod vetted;
 
 pub use ahead::Remote;
 pub use polite::{Limits, set_limits};

@@ -84,7 +84,11 @@ impl Polite {
 
 impl HttpConnector for Polite {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let inner = object_store::client::ReqwestConnector::default().connect(options)?;
+        let inner = match crate::network::network().public_only {
+            true => super::vetted::client()
+                .map_err(|e| object_store::Error::Generic { store: "HTTP", source: Box::new(e) })?,
+            false => object_store::client::ReqwestConnector::default().connect(options)?,
+        };
         Ok(HttpClient::new(Service { host: self.0.clone(), inner }))
     }
 }
@@ -98,6 +102,9 @@ struct Service {
 #[async_trait]
 impl HttpService for Service {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        if crate::network::network().public_only {
+            super::vetted::check(&request.uri().to_string())?;
+        }
         self.host.rest().await?;
         let slot = self.host.slots.clone().acquire_owned().await.ok();
         // Whoever was ahead in the queue may have been refused meanwhile.

@@ -1,0 +1,59 @@
+//! The flags of `serve` that say what jobs may reach: which files, which servers.
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use dragnet_job::guard::Guard;
+use dragnet_objects::{Network, set_network};
+use dragnet_run::uri;
+use std::path::{Path, PathBuf};
+
+/// What jobs may reach.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "What jobs may read")]
+pub(crate) struct ReachArgs {
+    /// A folder that files of datasets must lie beneath, without a link on the way; may be given several times [default:
+    /// whatever the service may read; for tenants what stands in their `--datasets`]
+    #[arg(long, value_name = "DIR")]
+    data_root: Vec<PathBuf>,
+    /// Which servers may be connected to: `any`, or `public` for those with public addresses alone [default: `public` where
+    /// tenants are defined or other machines reach the API, else `any`]
+    #[arg(long, value_name = "WHICH")]
+    addresses: Option<Addresses>,
+    /// A host, by name or address, that may be connected to all the same, such as the one of `--output` or a NameNode; may
+    /// be given several times
+    #[arg(long, value_name = "HOST")]
+    allow_host: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Addresses {
+    Any,
+    Public,
+}
+
+impl ReachArgs {
+    /// Sets what this process may connect to; `strangers` says whether others than its own user ask for it.
+    pub(crate) fn set(&self, strangers: bool) {
+        set_network(Network { public_only: self.is_public(strangers), hosts: self.allow_host.clone() });
+    }
+
+    fn is_public(&self, strangers: bool) -> bool {
+        self.addresses.map_or(strangers, |which| which == Addresses::Public)
+    }
+
+    /// The same, for a mapper.
+    pub(crate) fn mapper_flags(&self, strangers: bool) -> Vec<String> {
+        let public = self.is_public(strangers).then(|| "--public-addresses".to_owned());
+        let hosts = self.allow_host.iter().flat_map(|host| ["--allow-host".to_owned(), host.clone()]);
+        public.into_iter().chain(hosts).collect()
+    }
+
+    /// What tenants may read, beside a state folder and an output.
+    pub(crate) fn guard(&self, state: &Path, output: &str) -> Result<Guard> {
+        let real = |root: &PathBuf| {
+            root.canonicalize().with_context(|| format!("find `--data-root {}`", root.display()))
+        };
+        let roots: Result<Vec<PathBuf>> = self.data_root.iter().map(real).collect();
+        Ok(Guard { roots: roots?, own: vec![output.to_owned(), uri::of_path(state)] })
+    }
+}

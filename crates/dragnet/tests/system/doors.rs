@@ -1,0 +1,116 @@
+//! Doors that stay shut: what a tenant's dataset may not name, and what a service may not connect to.
+
+use crate::harness::*;
+use crate::servers::{Behind, Faulty};
+use serde_json::json;
+use std::os::unix::fs::symlink;
+
+/// A sandbox with a tenant that may read a folder and a prefix, and its key.
+fn tenant(sandbox: &Sandbox, datasets: &[&str]) -> String {
+    let datasets: Vec<&str> = datasets.iter().flat_map(|one| ["--dataset", one]).collect();
+    let made = sandbox.run(&[&["tenant", "add", "acme"], &datasets[..]].concat());
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let key = sandbox.run(&["key", "add", "acme"]);
+    let said = String::from_utf8(key.stdout).unwrap();
+    said.split_whitespace().find(|word| word.starts_with("dnk_")).unwrap().to_owned()
+}
+
+#[test]
+fn a_tenant_names_nothing_but_what_it_was_given() {
+    let sandbox = Sandbox::new();
+    sandbox.corpus();
+    let data = sandbox.path("data").canonicalize().unwrap();
+    let outside = sandbox.write("outside/secret.txt", b"a needle-1\n");
+    let state = sandbox.state();
+    std::fs::create_dir_all(&state).unwrap();
+    let key = tenant(&sandbox, &[&format!("file://{}/", data.display()), "s3://acme-crawl/in/"]);
+    let service = sandbox.serve();
+    let post = |entry: &str| {
+        let spec = json!({ "patterns": [{ "name": "n", "regex": "needle-[0-9]+" }], "dataset": [entry] });
+        service.post_as(&key, "/v1/jobs", &spec.to_string())
+    };
+    let data = data.display();
+    let refused = [
+        outside.display().to_string(),
+        format!("{data}/../outside/secret.txt"),
+        format!("file://{data}/%2e%2e/outside/secret.txt"),
+        format!("{data}-of-others/a"),
+        "/etc/passwd".into(),
+        "/dev/zero".into(),
+        "/*".into(),
+        state.join("dragnet.db").display().to_string(),
+        state.join("output").display().to_string(),
+        "s3://acme-crawl-of-others/in/a".into(),
+        "s3://acme-crawl/in/../out/a".into(),
+        "s3://acme-crawl/*".into(),
+        "https://acme-crawl/in/a".into(),
+        "hdfs://nn:8020/in/".into(),
+    ];
+    for entry in refused {
+        let answer = post(&entry);
+        assert_eq!(answer.status, 403, "{entry}: {}", answer.body);
+        assert_eq!(answer.json()["type"], "/problems/dataset-not-allowed");
+    }
+    let answer = post(&data.to_string());
+    assert_eq!(answer.status, 202, "{}", answer.body);
+}
+
+/// What is named is the tenant's, what it leads to is not: a manifest's lines, and links that are there or put there later.
+#[test]
+fn what_a_dataset_leads_to_is_checked_again() {
+    let sandbox = Sandbox::new();
+    let data = sandbox.path("data");
+    sandbox.write("data/good.txt", b"a needle-1\n");
+    let secret = sandbox.write("outside/secret.txt", b"a needle-2\n");
+    sandbox.write("data/list", format!("good.txt\n{}\n", secret.display()).as_bytes());
+    let data = data.canonicalize().unwrap();
+    let key = tenant(&sandbox, &[&format!("file://{}/", data.display())]);
+    let service = sandbox.serve();
+    let submit = |dataset: serde_json::Value| {
+        let spec = json!({ "patterns": [{ "name": "n", "regex": "needle-[0-9]+" }], "dataset": [dataset] });
+        let answer = service.post_as(&key, "/v1/jobs", &spec.to_string());
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        let path = format!("/v1/jobs/{}", answer.json()["id"].as_str().unwrap());
+        let mut job = serde_json::Value::Null;
+        until("the job's end", || {
+            job = service.get_as(&key, &path).json();
+            job["ended"].is_string()
+        });
+        (job, service.get_as(&key, &format!("{path}/hits")).body)
+    };
+    let (job, _) = submit(json!({ "manifest": data.join("list") }));
+    assert_eq!(
+        (&job["status"], &job["error"]["type"]),
+        (&json!("failed"), &json!("/problems/dataset")),
+        "{job}"
+    );
+    std::fs::remove_file(data.join("list")).unwrap();
+    symlink(&secret, data.join("link.txt")).unwrap();
+    symlink(secret.parent().unwrap(), data.join("linked")).unwrap();
+    let (job, hits) = submit(json!(data));
+    assert_eq!(job["status"], "completed_with_gaps", "{job}");
+    assert!(hits.contains("needle-1") && !hits.contains("needle-2"), "{hits}");
+}
+
+/// A name, an address in any way of writing it, and a redirect: none of them leads a service that serves strangers to a
+/// private address.
+#[test]
+fn private_addresses_are_not_connected_to() {
+    let sandbox = Sandbox::new();
+    sandbox.write("data/a.txt", b"a needle-1\n");
+    let server = Faulty::new(Behind::Files(sandbox.path("data")));
+    let port = server.address.rsplit_once(':').unwrap().1;
+    let run = |flags: &[&str], host: &str| {
+        let service = sandbox.serve_with(flags, None);
+        let url = format!("http://{host}:{port}/a.txt");
+        let spec = json!({ "patterns": [{ "name": "n", "regex": "needle" }], "dataset": [url] });
+        service.end_of(&service.submit(&spec))["status"].clone()
+    };
+    let public = ["--addresses", "public"];
+    for host in ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"] {
+        assert_ne!(run(&public, host), "completed", "{host}");
+    }
+    assert_eq!(*server.requests.lock().unwrap(), 0);
+    assert_eq!(run(&[&public[..], &["--allow-host", "127.0.0.1"]].concat(), "127.0.0.1"), "completed");
+    assert_eq!(run(&[], "127.0.0.1"), "completed");
+}

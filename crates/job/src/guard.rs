@@ -1,0 +1,76 @@
+//! What each tenant's jobs may read on this service.
+
+use dragnet_objects::Policy;
+use dragnet_tenant::{ANY, DEFAULT, Tenant};
+use std::path::{Path, PathBuf};
+
+/// What a tenant without a list of datasets may read: what everybody can.
+const PUBLIC: [&str; 2] = ["http://", "https://"];
+
+/// What the service itself says of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Guard {
+    /// The folders that files must lie beneath, for whomever; none for no such limit.
+    pub roots: Vec<PathBuf>,
+    /// URIs of the service's own output and state, which are no dataset of a tenant.
+    pub own: Vec<String>,
+}
+
+impl Guard {
+    /// The policy of a tenant. The default tenant, who needs no key, is whoever runs the service: its own rights on the
+    /// machine are the limit, and the roots if there are any.
+    pub fn policy(&self, tenant: &Tenant) -> Policy {
+        let roots = (!self.roots.is_empty()).then(|| self.roots.clone());
+        if tenant.id == DEFAULT {
+            return Policy { roots, ..Policy::default() };
+        }
+        let within = tenant.settings.datasets.clone();
+        if within.as_ref().is_some_and(|within| within.iter().any(|prefix| prefix == ANY)) {
+            return Policy { within: None, never: self.own.clone(), roots };
+        }
+        let within = within.unwrap_or_else(|| PUBLIC.map(str::to_owned).to_vec());
+        let roots = roots.unwrap_or_else(|| within.iter().filter_map(|prefix| folder(prefix)).collect());
+        Policy { within: Some(within), never: self.own.clone(), roots: Some(roots) }
+    }
+}
+
+/// The folder of a prefix that names files, as it really is.
+fn folder(prefix: &str) -> Option<PathBuf> {
+    let path = match dragnet_run::uri::scheme(prefix) {
+        Some("file") => dragnet_run::uri::to_path(prefix).ok()?,
+        Some(_) => return None,
+        None => PathBuf::from(prefix),
+    };
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("/")).to_owned() };
+    Some(folder.canonicalize().unwrap_or(folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dragnet_tenant::Settings;
+
+    #[test]
+    fn a_tenant_reads_what_it_was_given() {
+        let guard = Guard { roots: Vec::new(), own: vec!["file:///srv/state".into()] };
+        let policy = |id: &str, datasets: Option<&[&str]>| {
+            let datasets = datasets.map(|all| all.iter().map(|one| (*one).to_owned()).collect());
+            guard.policy(&Tenant { id: id.into(), settings: Settings { datasets, ..Settings::default() } })
+        };
+        let rows: [(&str, Option<&[&str]>, &str, bool); 10] = [
+            (DEFAULT, None, "/etc/hosts", true),
+            (DEFAULT, None, "s3://any/a", true),
+            ("acme", None, "https://host/a", true),
+            ("acme", None, "/etc/hosts", false),
+            ("acme", None, "s3://any/a", false),
+            ("acme", Some(&["any"]), "/etc/hosts", true),
+            ("acme", Some(&["any"]), "/srv/state/output/other/job", false),
+            ("acme", Some(&["s3://acme/", "file:///srv/"]), "s3://acme/a", true),
+            ("acme", Some(&["s3://acme/", "file:///srv/"]), "https://host/a", false),
+            ("acme", Some(&["file:///srv/"]), "/srv/state/output/other/job", false),
+        ];
+        for (tenant, datasets, entry, may) in rows {
+            assert_eq!(policy(tenant, datasets).check(entry).is_ok(), may, "{tenant} {datasets:?} {entry}");
+        }
+    }
+}

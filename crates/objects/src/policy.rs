@@ -1,0 +1,204 @@
+//! What a job may read: whose data, and which files. It is drawn up once, stands in the job's plan, and holds wherever a
+//! mapper runs.
+//!
+//! URIs are compared as they are understood, not as they are written: scheme and host in lower case, without the
+//! scheme's own port, escapes undone. One that climbs (`..`) is refused, and a prefix ends where a name ends, so that
+//! `s3://crawl` does not open `s3://crawl-of-others`.
+
+use crate::{Error, uri};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// What may be read. The default is all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Policy {
+    /// How a URI must begin, if that is limited.
+    pub within: Option<Vec<String>>,
+    /// How no URI may begin: the service's own output and state.
+    pub never: Vec<String>,
+    /// The folders that files must lie beneath, without a link on the way, if that is limited.
+    pub roots: Option<Vec<PathBuf>>,
+}
+
+impl Policy {
+    /// Whether all may be read.
+    pub fn is_open(&self) -> bool {
+        *self == Policy::default()
+    }
+
+    /// Checks a URI or a path of this machine.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] with the reason.
+    pub fn check(&self, entry: &str) -> Result<(), Error> {
+        if self.is_open() {
+            return Ok(());
+        }
+        let denied = |why: &str| Error::Denied(format!("`{entry}` {why}"));
+        let whole = understood(entry).ok_or_else(|| denied("climbs or is no URI: name it without `..`"))?;
+        let begins = |prefixes: &[String]| {
+            prefixes.iter().filter_map(|prefix| understood(prefix)).any(|prefix| is_beneath(&whole, &prefix))
+        };
+        if begins(&self.never) {
+            return Err(denied("is the service's own, and no dataset"));
+        }
+        if self.within.as_ref().is_some_and(|within| !begins(within)) {
+            return Err(denied(
+                "is not among the datasets of the tenant (`dragnet tenant set NAME --datasets …`)",
+            ));
+        }
+        match whole.strip_prefix("file://") {
+            Some(path) if self.roots.is_some() && self.root_of(Path::new(path)).is_none() => {
+                Err(denied("lies outside of the folders that hold data (`serve --data-root`)"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn root_of<'a>(&self, path: &'a Path) -> Option<(PathBuf, &'a Path)> {
+        let roots = self.roots.iter().flatten();
+        roots.filter_map(|root| Some((root.clone(), path.strip_prefix(root).ok()?))).next()
+    }
+
+    /// Opens a file to read it. Beneath a root no link is followed, whoever puts one there meanwhile, and what is opened
+    /// is a file: no device and no FIFO, at which a reader would hang.
+    ///
+    /// # Errors
+    /// What the system says; permission denied for what lies outside.
+    pub fn open_file(&self, path: &Path) -> io::Result<File> {
+        if self.roots.is_none() {
+            let nonblock = OFlags::NONBLOCK.bits() as i32;
+            return OpenOptions::new().read(true).custom_flags(nonblock).open(path);
+        }
+        let (root, rest) = self.root_of(path).ok_or(io::ErrorKind::PermissionDenied)?;
+        let root =
+            rustix::fs::open(&root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let rest = if rest.as_os_str().is_empty() { Path::new(".") } else { rest };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let file = File::from(rustix::fs::openat2(root, rest, flags, Mode::empty(), resolve)?);
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is no regular file")),
+        }
+    }
+}
+
+/// A URI or path as it is understood. None for one that climbs or can't be understood.
+fn understood(entry: &str) -> Option<String> {
+    let uri = if entry.starts_with('/') { uri::of_path(Path::new(entry)) } else { entry.to_owned() };
+    if uri.len() >= 5 && uri[..5].eq_ignore_ascii_case("file:") {
+        let path = uri::to_path(&format!("file:{}", &uri[5..])).ok()?;
+        return climbs(path.to_str()?)
+            .then_some(())
+            .map_or(Some(format!("file://{}", path.display())), |()| None);
+    }
+    let (scheme, rest) = uri.split_once("://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    let (authority, key) = rest.split_once('/').unwrap_or((rest, ""));
+    let authority = authority.to_ascii_lowercase();
+    let own_port = match scheme.as_str() {
+        "http" => ":80",
+        "https" => ":443",
+        _ => "",
+    };
+    let authority = authority.strip_suffix(own_port).unwrap_or(&authority);
+    let key = unescaped(key)?;
+    (!climbs(&key)).then(|| format!("{scheme}://{authority}/{key}"))
+}
+
+fn climbs(path: &str) -> bool {
+    path.split(['/', '\\']).any(|name| matches!(name, ".." | "."))
+}
+
+fn unescaped(key: &str) -> Option<String> {
+    let path = uri::to_path(&format!("file:///{key}")).ok()?;
+    Some(path.to_str()?.strip_prefix('/')?.to_owned())
+}
+
+/// Whether a URI is the prefix, or lies below it. `https://` holds all of a scheme, and one that ends in `/` all below.
+fn is_beneath(whole: &str, prefix: &str) -> bool {
+    // What has no authority was given one that is empty.
+    let prefix = prefix.strip_suffix(":///").map_or(prefix.to_owned(), |scheme| format!("{scheme}://"));
+    match whole.strip_prefix(&prefix) {
+        Some(rest) => rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'),
+        None => prefix.strip_suffix('/') == Some(whole),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_where_a_name_ends() {
+        let policy = |prefix: &str| Policy { within: Some(vec![prefix.into()]), ..Policy::default() };
+        let rows = [
+            ("s3://crawl", "s3://crawl/a", true),
+            ("s3://crawl", "s3://crawl-of-others/a", false),
+            ("s3://crawl/2024", "s3://crawl/2024/a", true),
+            ("s3://crawl/2024", "s3://crawl/20245", false),
+            ("s3://crawl/2024/", "s3://crawl/2024", true),
+            ("s3://crawl/2024/", "s3://crawl/2025/a", false),
+            ("s3://crawl/a/", "s3://crawl/a/../b", false),
+            ("s3://crawl/a/", "s3://crawl/a/%2e%2E/b", false),
+            ("s3://crawl/a/", "s3://crawl/%61/b", true),
+            ("https://host/", "HTTPS://Host:443/x", true),
+            ("https://host/", "https://host:8443/x", false),
+            ("https://host/", "https://host.evil/x", false),
+            ("https://host/", "https://u:p@host/x", false),
+            ("https://host/", "http://host/x", false),
+            ("https://", "https://any/x", true),
+            ("https://", "http://any/x", false),
+            ("file:///data/", "/data/a", true),
+            ("file:///data/", "file:///data/a%20b", true),
+            ("file:///data/", "/data/../etc/passwd", false),
+            ("file:///data/", "/database", false),
+            ("/data", "file://localhost/data/a", true),
+            ("file:///data/", "smile", false),
+        ];
+        for (prefix, entry, may) in rows {
+            assert_eq!(policy(prefix).check(entry).is_ok(), may, "{prefix} {entry}");
+        }
+        let own = Policy { never: vec!["file:///state/output".into()], ..Policy::default() };
+        assert!(own.check("/state/output/t/job/plan.json").is_err());
+        assert!(own.check("/state/data").is_ok());
+        assert!(Policy::default().check("/data/../etc").is_ok());
+    }
+
+    #[test]
+    fn files_are_opened_beneath_their_root_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().canonicalize().expect("its path");
+        let (data, out) = (root.join("data"), root.join("out"));
+        for path in [&data, &out, &data.join("below")] {
+            std::fs::create_dir_all(path).expect("a folder");
+        }
+        std::fs::write(data.join("below/a"), "a").expect("a file");
+        std::fs::write(out.join("b"), "b").expect("a file");
+        std::os::unix::fs::symlink(out.join("b"), data.join("link")).expect("a link");
+        std::os::unix::fs::symlink(&out, data.join("linked")).expect("a link");
+        rustix::fs::mknodat(rustix::fs::CWD, data.join("fifo"), rustix::fs::FileType::Fifo, Mode::RUSR, 0)
+            .expect("a FIFO");
+        let policy = Policy { roots: Some(vec![data.clone()]), ..Policy::default() };
+        let rows = [
+            ("below/a", true),
+            ("link", false),
+            ("linked/b", false),
+            ("../out/b", false),
+            ("fifo", false),
+            ("below", false),
+        ];
+        for (name, opens) in rows {
+            assert_eq!(policy.open_file(&data.join(name)).is_ok(), opens, "{name}");
+        }
+        assert!(policy.open_file(&out.join("b")).is_err());
+        assert!(policy.open_file(Path::new("/dev/zero")).is_err());
+        assert!(Policy::default().open_file(&data.join("link")).is_ok());
+    }
+}
