@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 #[command(next_help_heading = "What jobs may read")]
 pub(crate) struct ReachArgs {
     /// A folder that files of datasets must lie beneath, without a link on the way; may be given several times [default:
-    /// whatever the service may read; for tenants what stands in their `--datasets`]
+    /// whatever the service may read; for tenants what stands in their `--dataset`]
     #[arg(long, value_name = "DIR")]
     data_root: Vec<PathBuf>,
     /// Which servers may be connected to: `any`, or `public` for those with public addresses alone [default: `public` where

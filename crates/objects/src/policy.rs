@@ -49,7 +49,7 @@ impl Policy {
         }
         if self.within.as_ref().is_some_and(|within| !begins(within)) {
             return Err(denied(
-                "is not among the datasets of the tenant (`dragnet tenant set NAME --datasets …`)",
+                "is not among the datasets of the tenant (`dragnet tenant set NAME --dataset …`)",
             ));
         }
         match whole.strip_prefix("file://") {

@@ -79,6 +79,8 @@ impl Job<'_> {
 
     fn properties(&self) -> BTreeMap<String, String> {
         let mut all = self.conf.properties().clone();
+        // A job's configuration is shown to many: mappers have credentials from their machine.
+        all.retain(|name, _| !is_secret(name));
         all.extend(settings(self.conf, self.maps_at_once));
         let text = "org.apache.hadoop.io.Text";
         let local = [
@@ -195,6 +197,13 @@ impl Job<'_> {
     }
 }
 
+/// Whether a property is a secret, by its name: `fs.s3a.secret.key`, `ssl.client.keystore.password` and their like.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["secret", "password", "credential"].iter().any(|word| name.contains(word))
+        || name.ends_with("access.key")
+}
+
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
@@ -213,6 +222,9 @@ mod tests {
             ("mapreduce.map.maxattempts", "9"),
             ("mapreduce.job.queuename", "q"),
             ("site.value", "<a & b>"),
+            ("fs.s3a.access.key", "AKIA"),
+            ("fs.s3a.secret.key", "hidden"),
+            ("ssl.client.keystore.password", "hidden"),
             ("yarn.app.mapreduce.am.env", "HADOOP_MAPRED_HOME=/opt/hadoop, X=1"),
             ("mapreduce.application.classpath", "/a/*, /b/*"),
             ("yarn.application.classpath", "/c"),
@@ -249,6 +261,7 @@ mod tests {
             assert_eq!(properties[name], value, "{name}");
         }
         assert!(!properties.contains_key("mapreduce.job.jar"));
+        assert!(!text.contains("AKIA") && !text.contains("hidden"), "{text}");
         let body = job.submission(&xml);
         assert_eq!(body["application-tags"], json!({ "tag": ["dragnet-r", "dragnet-r-1"] }));
         assert_eq!(
