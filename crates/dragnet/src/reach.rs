@@ -23,6 +23,9 @@ pub(crate) struct ReachArgs {
     /// be given several times
     #[arg(long, value_name = "HOST")]
     allow_host: Vec<String>,
+    /// A port of public addresses that may be asked, besides 80 and 443; may be given several times
+    #[arg(long, value_name = "PORT")]
+    allow_port: Vec<u16>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,7 +37,21 @@ enum Addresses {
 impl ReachArgs {
     /// Sets what this process may connect to; `strangers` says whether others than its own user ask for it.
     pub(crate) fn set(&self, strangers: bool) {
-        set_network(Network { public_only: self.is_public(strangers), hosts: self.allow_host.clone() });
+        set_network(self.network(strangers));
+    }
+
+    fn network(&self, strangers: bool) -> Network {
+        Network {
+            public_only: self.is_public(strangers),
+            hosts: self.allow_host.clone(),
+            ports: self.allow_port.clone(),
+        }
+    }
+
+    /// The same, for webhooks.
+    #[cfg(feature = "webhooks")]
+    pub(crate) fn webhooks(&self, strangers: bool) -> dragnet_webhooks::Reach {
+        dragnet_webhooks::Reach(self.network(strangers))
     }
 
     fn is_public(&self, strangers: bool) -> bool {
@@ -45,7 +62,8 @@ impl ReachArgs {
     pub(crate) fn mapper_flags(&self, strangers: bool) -> Vec<String> {
         let public = self.is_public(strangers).then(|| "--public-addresses".to_owned());
         let hosts = self.allow_host.iter().flat_map(|host| ["--allow-host".to_owned(), host.clone()]);
-        public.into_iter().chain(hosts).collect()
+        let ports = self.allow_port.iter().flat_map(|port| ["--allow-port".to_owned(), port.to_string()]);
+        public.into_iter().chain(hosts).chain(ports).collect()
     }
 
     /// What tenants may read, beside a state folder and an output.

@@ -88,7 +88,12 @@ pub(crate) struct ServiceArgs {
 }
 
 /// Whose tables are in the Status DB. The first was there before the others could be.
-const MODULES: &[Tables] = &[dragnet_job::TABLES, dragnet_tenant::TABLES];
+const MODULES: &[Tables] = &[
+    dragnet_job::TABLES,
+    dragnet_tenant::TABLES,
+    #[cfg(feature = "webhooks")]
+    dragnet_webhooks::TABLES,
+];
 
 /// The role that publishes messages to Kafka.
 pub(crate) const RELAY: &str = "relay";
@@ -237,6 +242,8 @@ impl Service {
             Arc::new(Billing { rates: self.rates.clone() }),
             Arc::new(Shutdown { engines, task_life: Duration::from_secs(self.args.task_life_s) }),
             Arc::new(driver),
+            #[cfg(feature = "webhooks")]
+            Arc::new(dragnet_webhooks::Webhooks::new(topic::ENDED, self.args.reach.webhooks(self.strangers))),
         ];
         let mut controllers: Vec<_> = controllers.into_iter().filter(|c| takes(c.name())).collect();
         controllers.extend(self.args.messages.beyond());

@@ -37,6 +37,9 @@ pub struct Map {
     /// A host that may be connected to all the same
     #[arg(long, value_name = "HOST")]
     allow_host: Vec<String>,
+    /// A port of public addresses that may be asked, besides 80 and 443
+    #[arg(long, value_name = "PORT")]
+    allow_port: Vec<u16>,
 }
 
 /// A shard could not be had: Hadoop is to count the attempt as failed.
@@ -55,6 +58,7 @@ impl Map {
         dragnet_objects::set_network(dragnet_objects::Network {
             public_only: self.public_addresses,
             hosts: self.allow_host.clone(),
+            ports: self.allow_port.clone(),
         });
         dragnet_objects::on_waiting(|| eprintln!("reporter:status:waits for a server of objects"));
         if let Some(mib) = self.memory_mib {

@@ -12,9 +12,14 @@ use std::sync::OnceLock;
 pub struct Network {
     /// Whether only public addresses may be reached. Else all may.
     pub public_only: bool,
-    /// Hosts, by name or address, that may be reached all the same.
+    /// Hosts, by name or address, that may be reached all the same, on any port.
     pub hosts: Vec<String>,
+    /// Ports of public addresses that may be asked, besides the web's own.
+    pub ports: Vec<u16>,
 }
+
+/// The web's own ports: behind others stand mail servers, shells and databases.
+const PORTS: [u16; 2] = [80, 443];
 
 static NETWORK: OnceLock<Network> = OnceLock::new();
 
@@ -24,6 +29,7 @@ pub fn set_network(network: Network) {
 }
 
 /// What this process may reach.
+#[cfg(feature = "remote")]
 pub(crate) fn network() -> &'static Network {
     NETWORK.get_or_init(Network::default)
 }
@@ -33,6 +39,11 @@ impl Network {
     pub fn lists(&self, host: &str) -> bool {
         let bare = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
         self.hosts.iter().any(|listed| listed.eq_ignore_ascii_case(bare))
+    }
+
+    /// Whether a host may be asked on a port.
+    pub fn may_ask(&self, host: &str, port: u16) -> bool {
+        !self.public_only || PORTS.contains(&port) || self.ports.contains(&port) || self.lists(host)
     }
 
     /// Whether an address may be connected to.
@@ -104,6 +115,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ports_of_the_web_and_those_that_are_listed() {
+        let (hosts, ports) = (vec!["own.example".to_owned()], vec![8080]);
+        let network = Network { public_only: true, hosts, ports };
+        let rows = [("a.example", 443, true), ("a.example", 80, true), ("a.example", 22, false)];
+        for (host, port, may) in
+            rows.into_iter().chain([("a.example", 8080, true), ("own.example", 22, true)])
+        {
+            assert_eq!(network.may_ask(host, port), may, "{host}:{port}");
+        }
+        assert!(Network::default().may_ask("a.example", 22));
+    }
+
+    #[test]
     fn addresses_that_are_public() {
         let rows = [
             ("93.184.216.34", true),
@@ -144,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_is_listed_may_be_reached() {
-        let network = Network { public_only: true, hosts: vec!["nn.example".into()] };
+        let network = Network { public_only: true, hosts: vec!["nn.example".into()], ports: vec![] };
         assert!(network.check("hdfs://NN.example:8020/a").is_ok());
         assert!(network.check("hdfs://other:8020/a").is_err());
         assert!(network.check("https://other/a").is_ok(), "its address is vetted when it is connected to");

@@ -44,6 +44,11 @@ pub mod sqlite;
 mod store;
 mod worker;
 
+/// The guide: its code is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/plug-in-a-controller.md")]
+mod plug_in_a_controller {}
+
 pub use controller::{Controller, Failure};
 pub use dependency::{Dependency, DependencyPolicy, Down, full_jitter};
 pub use error::Error;

@@ -28,6 +28,8 @@ mod submit;
 mod tenant;
 mod usage;
 mod watch;
+#[cfg(feature = "webhooks")]
+mod webhook;
 mod wish;
 
 use crate::client::Client;
@@ -95,6 +97,9 @@ pub(crate) enum Command {
     Usage(usage::Usage),
     /// Prove that ledger, jobs and committed parts agree: exits 1 when something does not
     Audit(audit::Audit),
+    /// Make and change endpoints that are told when jobs end
+    #[cfg(feature = "webhooks")]
+    Webhook(webhook::WebhookCommand),
     /// Show who did what
     AuditLog(audit_log::AuditLog),
     /// Check a service's HTTP API against its standards, row by row
@@ -140,6 +145,8 @@ impl Command {
             Command::Ledger(command) => command.run(settings),
             Command::Usage(command) => command.run(settings),
             Command::Audit(command) => command.run(settings),
+            #[cfg(feature = "webhooks")]
+            Command::Webhook(command) => command.run(settings),
             Command::AuditLog(command) => command.run(settings),
             Command::Conformance(command) => command.run(settings),
             Command::Map(command) => command.run(),

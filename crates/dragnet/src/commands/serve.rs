@@ -24,7 +24,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
     /// What this process does; others of the same store do the rest
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = ROLES, value_parser = PossibleValuesParser::new(ROLES), hide_possible_values = true)]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = ROLES.iter().copied(), value_parser = PossibleValuesParser::new(ROLES.iter().copied()), hide_possible_values = true)]
     roles: Vec<String>,
     #[command(flatten)]
     limits: ListenArgs,
@@ -35,7 +35,17 @@ pub(crate) struct Serve {
 }
 
 /// The API, the controllers, the engine of this machine, and the relay where there is Kafka.
-const ROLES: [&str; 7] = [API, "launch", "monitor", "billing", "shutdown", "local", RELAY];
+const ROLES: &[&str] = &[
+    API,
+    "launch",
+    "monitor",
+    "billing",
+    "shutdown",
+    "local",
+    RELAY,
+    #[cfg(feature = "webhooks")]
+    dragnet_webhooks::NAME,
+];
 const API: &str = "api";
 
 impl Serve {
@@ -46,7 +56,7 @@ impl Serve {
     pub(crate) fn run(mut self, settings: &Settings) -> Result<ExitCode> {
         let has = |role: &str| self.roles.iter().any(|own| own == role);
         let messages = &self.service.messages;
-        messages.check(&ROLES)?;
+        messages.check(ROLES)?;
         if self.roles == [RELAY] && !messages.has_kafka() {
             bail!("`--roles relay` needs `--kafka HOST:PORT`");
         }

@@ -106,11 +106,12 @@ fn private_addresses_are_not_connected_to() {
         let spec = json!({ "patterns": [{ "name": "n", "regex": "needle" }], "dataset": [url] });
         service.end_of(&service.submit(&spec))["status"].clone()
     };
-    let public = ["--addresses", "public"];
+    let public = ["--addresses", "public", "--allow-port", port];
     for host in ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"] {
         assert_ne!(run(&public, host), "completed", "{host}");
     }
     assert_eq!(*server.requests.lock().unwrap(), 0);
-    assert_eq!(run(&[&public[..], &["--allow-host", "127.0.0.1"]].concat(), "127.0.0.1"), "completed");
+    assert_ne!(run(&public[..2], "127.0.0.1"), "completed", "a port that is not the web's");
+    assert_eq!(run(&[&public[..2], &["--allow-host", "127.0.0.1"]].concat(), "127.0.0.1"), "completed");
     assert_eq!(run(&[], "127.0.0.1"), "completed");
 }

@@ -40,3 +40,5 @@ mod soak;
 mod standards;
 mod tenants;
 mod two;
+#[cfg(feature = "webhooks")]
+mod webhooks;

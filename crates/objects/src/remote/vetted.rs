@@ -15,10 +15,16 @@ const REDIRECTS_MAX: usize = 5;
 
 /// Why something is not connected to.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error(
-    "status code: 403: `{0}` has no public address, and is not among the hosts that may be reached (`serve --allow-host`)"
-)]
-struct Unreachable(String);
+enum Unreachable {
+    #[error(
+        "status code: 403: `{0}` has no public address, and is not among the hosts that may be reached (`serve --allow-host`)"
+    )]
+    Address(String),
+    #[error("status code: 403: port {0} is not among those that may be asked (`serve --allow-port`)")]
+    Port(u16),
+    #[error("status code: 403: {0}")]
+    Url(String),
+}
 
 /// The client, with the same patience as the unvetted one.
 pub(super) fn client() -> Result<HttpClient, reqwest::Error> {
@@ -33,26 +39,29 @@ pub(super) fn client() -> Result<HttpClient, reqwest::Error> {
     Ok(HttpClient::new(client))
 }
 
-/// Checks an address that stands in a URL itself, which no resolver sees, in any way of writing it.
+/// Checks what no resolver sees: a port, and an address that stands in a URL itself, in any way of writing it.
 pub(super) fn check(uri: &str) -> Result<(), HttpError> {
-    let refused = |e: Unreachable| HttpError::new(HttpErrorKind::Request, e);
-    let url = Url::parse(uri).map_err(|e| refused(Unreachable(e.to_string())))?;
-    literal(&url).map_err(refused)
+    let checked = Url::parse(uri).map_err(|e| Unreachable::Url(e.to_string())).and_then(|url| may_ask(&url));
+    checked.map_err(|e| HttpError::new(HttpErrorKind::Request, e))
 }
 
-fn literal(url: &Url) -> Result<(), Unreachable> {
+fn may_ask(url: &Url) -> Result<(), Unreachable> {
     let host = url.host_str().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let port = url.port_or_known_default().unwrap_or_default();
+    if !network().may_ask(bare, port) {
+        return Err(Unreachable::Port(port));
+    }
     match bare.parse::<IpAddr>() {
         Ok(address) if !network().may_reach(address) && !network().lists(host) => {
-            Err(Unreachable(host.to_owned()))
+            Err(Unreachable::Address(host.to_owned()))
         }
         _ => Ok(()),
     }
 }
 
 fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
-    let refused = literal(attempt.url()).err();
+    let refused = may_ask(attempt.url()).err();
     let is_web = matches!(attempt.url().scheme(), "http" | "https");
     match refused {
         Some(e) => attempt.error(e),
@@ -73,7 +82,7 @@ impl Resolve for Vetted {
             let may: Vec<SocketAddr> =
                 found.filter(|found| lists || network().may_reach(found.ip())).collect();
             if may.is_empty() {
-                return Err(Unreachable(host).into());
+                return Err(Unreachable::Address(host).into());
             }
             Ok(Box::new(may.into_iter()) as Addrs)
         })

@@ -395,6 +395,7 @@ pub(crate) enum Writers {
     /// By one writer.
     One(Batches),
     /// By writers of their own.
+    #[cfg(feature = "postgres")]
     Each { accepts: Batches, steps: Batches, others: Batches },
 }
 
@@ -420,6 +421,7 @@ impl SqlStore {
                 let writer = start(all)?;
                 (writer.clone(), writer.clone(), writer)
             }
+            #[cfg(feature = "postgres")]
             Writers::Each { accepts, steps, others } => (start(accepts)?, start(steps)?, start(others)?),
         };
         let reading = Arc::new(Semaphore::new(READS));

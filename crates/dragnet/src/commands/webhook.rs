@@ -1,0 +1,118 @@
+//! `dragnet webhook`: endpoints that are told when a tenant's jobs end.
+
+use super::at_store::AtStore;
+use super::print_json;
+use crate::settings::Settings;
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use dragnet_job::topic;
+use dragnet_webhooks as webhooks;
+use serde_json::json;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[derive(Debug, Args)]
+pub(crate) struct WebhookCommand {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make an endpoint and print its secret: this once
+    Add {
+        /// Where events are posted
+        url: String,
+        /// Whose jobs it is told of
+        #[arg(long, value_name = "NAME", default_value = dragnet_tenant::DEFAULT)]
+        tenant: String,
+        #[command(flatten)]
+        at: AtStore,
+    },
+    /// List endpoints, without their secrets
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        at: AtStore,
+    },
+    /// Remove an endpoint
+    Remove {
+        /// As `list` shows it
+        id: String,
+        #[command(flatten)]
+        at: AtStore,
+    },
+    /// Print a new secret; the old one signs beside it for a while
+    Rotate {
+        /// As `list` shows it
+        id: String,
+        /// Hours for which both sign
+        #[arg(long, value_name = "H", default_value_t = 24)]
+        overlap_hours: u64,
+        #[command(flatten)]
+        at: AtStore,
+    },
+    /// Enable an endpoint again that answered 410
+    Enable {
+        /// As `list` shows it
+        id: String,
+        #[command(flatten)]
+        at: AtStore,
+    },
+    /// Tell of a job's end once more, under the same id
+    Replay {
+        /// The job
+        job: String,
+        #[command(flatten)]
+        at: AtStore,
+    },
+}
+
+impl WebhookCommand {
+    pub(crate) fn run(self, settings: &Settings) -> Result<ExitCode> {
+        let mut out = std::io::stdout();
+        match self.verb {
+            Verb::Add { url, tenant, at } => {
+                let opened = at.open(settings)?;
+                let (made, secret) = opened.wait(webhooks::add(&*opened.store, &tenant, &url))?;
+                eprintln!("made `{}` of `{tenant}`; its secret is shown this once", made.id);
+                writeln!(out, "{secret}")?;
+            }
+            Verb::List { json, at } => {
+                let opened = at.open(settings)?;
+                let all = opened.wait(webhooks::list(&*opened.store))?;
+                if json {
+                    let row = |one: &webhooks::Endpoint| json!({ "id": one.id, "tenant": one.tenant, "url": one.url, "disabled": one.disabled });
+                    print_json(&json!(all.iter().map(row).collect::<Vec<_>>()))?;
+                } else {
+                    for one in all {
+                        let state = one.disabled.map_or("enabled".into(), |why| format!("disabled: {why}"));
+                        writeln!(out, "{}  {}  {}  {state}", one.id, one.tenant, one.url)?;
+                    }
+                }
+            }
+            Verb::Remove { id, at } => {
+                let opened = at.open(settings)?;
+                opened.wait(webhooks::remove(&*opened.store, &id))?;
+            }
+            Verb::Rotate { id, overlap_hours, at } => {
+                let opened = at.open(settings)?;
+                let overlap = Duration::from_secs(overlap_hours * 3600);
+                let secret = opened.wait(webhooks::rotate(&*opened.store, &id, overlap))?;
+                writeln!(out, "{secret}")?;
+            }
+            Verb::Enable { id, at } => {
+                let opened = at.open(settings)?;
+                opened.wait(webhooks::enable(&*opened.store, &id))?;
+            }
+            Verb::Replay { job, at } => {
+                let opened = at.open(settings)?;
+                opened.wait(webhooks::replay(&*opened.store, &job, topic::ENDED))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
