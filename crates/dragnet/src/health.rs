@@ -13,6 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use dragnet_api::Problem;
+use dragnet_api::routes::{self, Found};
+use dragnet_job::controllers::Engines;
 use dragnet_pattern::{Statement, Store, Worker};
 use dragnet_run::Output;
 use serde_json::json;
@@ -25,6 +27,7 @@ use tokio::task::JoinHandle;
 /// The longest that the store and the output may take to answer.
 const STORE_TIME: Duration = Duration::from_secs(2);
 const OUTPUT_TIME: Duration = Duration::from_secs(5);
+const ENGINE_TIME: Duration = Duration::from_secs(5);
 /// For how long an answer holds.
 const STORE_HOLDS: Duration = Duration::from_secs(1);
 const OUTPUT_HOLDS: Duration = Duration::from_secs(30);
@@ -39,6 +42,8 @@ pub(crate) struct Health {
     pub(crate) disk: Arc<Disk>,
     /// Set once the process works.
     pub(crate) worker: OnceLock<Arc<Worker>>,
+    /// Set with it: whether they can be reached is for the metrics alone, as jobs are taken without.
+    pub(crate) engines: OnceLock<Engines>,
     output: String,
     draining: watch::Receiver<bool>,
     probed: Mutex<Probed>,
@@ -50,6 +55,7 @@ struct Probed {
     store: Option<(Instant, Option<String>)>,
     output: Option<(Instant, Option<String>)>,
     output_under_way: Option<JoinHandle<Result<(), dragnet_run::Error>>>,
+    engines: Option<(Instant, Vec<(&'static str, bool)>)>,
 }
 
 /// A name, and what is wrong.
@@ -71,7 +77,8 @@ impl Health {
     ) -> Health {
         // The output was probed just before.
         let probed = Probed { output: Some((Instant::now(), None)), ..Probed::default() };
-        Health { store, metrics, disk, worker: OnceLock::new(), output, draining, probed: Mutex::new(probed) }
+        let (worker, engines, probed) = (OnceLock::new(), OnceLock::new(), Mutex::new(probed));
+        Health { store, metrics, disk, worker, engines, output, draining, probed }
     }
 
     async fn checks(&self) -> Vec<Check> {
@@ -101,6 +108,21 @@ impl Health {
 
     fn is_draining(&self) -> bool {
         *self.draining.borrow()
+    }
+
+    /// Which engines can be reached.
+    async fn engines_up(&self) -> Vec<(&'static str, bool)> {
+        let mut probed = self.probed.lock().await;
+        if let Some((_, known)) = probed.engines.as_ref().filter(|(at, _)| at.elapsed() < OUTPUT_HOLDS) {
+            return known.clone();
+        }
+        let mut up = Vec::new();
+        for engine in self.engines.get().into_iter().flatten() {
+            let reached = tokio::time::timeout(ENGINE_TIME, engine.reach()).await;
+            up.push((engine.name(), matches!(reached, Ok(Ok(())))));
+        }
+        probed.engines = Some((Instant::now(), up.clone()));
+        up
     }
 
     /// One probe at a time: storage that hangs must not take a thread for each look.
@@ -179,13 +201,16 @@ fn answer(checks: Vec<Check>, with_reasons: bool) -> Response {
 
 async fn metrics(State(health): State<Arc<Health>>) -> Response {
     let checks = health.checks().await;
-    let up: Vec<_> = checks
+    let mut up: Vec<_> = checks
         .iter()
         .filter(|(name, _)| *name != "draining")
         .map(|(name, wrong)| (*name, wrong.is_none()))
         .collect();
+    up.extend(health.engines_up().await);
+    let mappers =
+        health.engines.get().map_or(0, |engines| engines.iter().map(|engine| engine.mappers()).sum());
     let lost = health.worker.get().map_or(0, |worker| worker.leases_lost());
-    let text = health.metrics.text(&*health.store, lost, &up, health.is_draining()).await;
+    let text = health.metrics.text(&*health.store, lost, &up, mappers, health.is_draining()).await;
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response()
 }
@@ -194,7 +219,7 @@ async fn metrics(State(health): State<Arc<Health>>) -> Response {
 pub(crate) async fn watch(State(health): State<Arc<Health>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let route = route_of(&request);
     let response = match no_room(&health, &request, route.as_deref()) {
         Some(problem) => problem.into_response(),
         None => next.run(request).await,
@@ -202,6 +227,16 @@ pub(crate) async fn watch(State(health): State<Arc<Health>>, request: Request, n
     let route = route.as_deref().unwrap_or("none");
     health.metrics.answered(&method, route, response.status().as_u16(), begun.elapsed());
     response
+}
+
+/// The path of the table of routes that a request is for. The API is this router's fallback, so what axum matched
+/// is known here for the probes alone.
+fn route_of(request: &Request) -> Option<String> {
+    match routes::find(request.method(), request.uri().path()) {
+        Found::Route(route) => Some(route.path.to_owned()),
+        Found::Methods(routes) => routes.first().map(|route| route.path.to_owned()),
+        Found::Nothing => request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned()),
+    }
 }
 
 #[derive(serde::Deserialize)]

@@ -74,6 +74,7 @@ pub(crate) struct Metrics {
     queue_age: Family<Queue, Gauge<f64, AtomicU64>>,
     waiting: Family<Needed, Gauge>,
     up: Family<Needed, Gauge>,
+    mappers: Gauge,
     draining: Gauge,
     requests: Family<Answered, Counter>,
     request_seconds: Histograms<Route>,
@@ -93,6 +94,7 @@ impl Metrics {
             queue_age: Family::default(),
             waiting: Family::default(),
             up: Family::default(),
+            mappers: Gauge::default(),
             draining: Gauge::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(seconds),
@@ -104,6 +106,7 @@ impl Metrics {
         let (mappers_max, steps_max): (Gauge, Gauge) = Default::default();
         mappers_max.set(i64::try_from(mappers).unwrap_or(i64::MAX));
         steps_max.set(i64::try_from(at_once).unwrap_or(i64::MAX));
+        r.register("mappers_running", "Mappers that this process runs now", metrics.mappers.clone());
         r.register("mappers_max", "Mappers that this process runs at once", mappers_max);
         r.register("controller_steps_max", "Steps that one controller takes at once", steps_max);
         r.register("controller_steps", "Steps that ended, by how", metrics.steps.clone());
@@ -169,11 +172,13 @@ impl Metrics {
         store: &dyn Store,
         leases_lost: u64,
         health: &[(&'static str, bool)],
+        mappers: usize,
         draining: bool,
     ) -> String {
         let _looking = self.looking.lock().await;
         self.leases_lost.inner().store(leases_lost, Ordering::Relaxed);
         self.draining.set(draining.into());
+        self.mappers.set(i64::try_from(mappers).unwrap_or(i64::MAX));
         for (dependency, is_up) in health {
             let needed = Needed { dependency: (*dependency).to_owned() };
             self.up.get_or_create(&needed).set(i64::from(*is_up));

@@ -232,6 +232,7 @@ impl Service {
             .into_iter()
             .chain(self.args.hadoop(self.args.reach.mapper_flags(self.strangers))?)
             .collect();
+        let _ = self.health.engines.set(engines.clone());
         let controllers: Vec<Arc<dyn Controller>> = vec![
             Arc::new(Launch {
                 engines: engines.clone(),

@@ -70,6 +70,11 @@ pub trait Engine: Send + Sync {
         Ok(())
     }
 
+    /// Mappers that run in this process's hands now.
+    fn mappers(&self) -> usize {
+        0
+    }
+
     /// Sees to it that the round runs, whether or not it was launched before.
     ///
     /// # Errors

@@ -69,6 +69,10 @@ impl Engine for Local {
         NAME
     }
 
+    fn mappers(&self) -> usize {
+        self.pool.slots.held()
+    }
+
     async fn launch(&self, round: &Round) -> Result<(), Error> {
         // The message only says "look": the driver finds the newest round by its file.
         Ok(self.store.send(&round.run, TOPIC).await?)

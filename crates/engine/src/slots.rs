@@ -52,6 +52,11 @@ impl Slots {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Slots that are held.
+    pub(crate) fn held(&self) -> usize {
+        self.state().held.values().sum()
+    }
+
     /// Waits for a slot. Whoever stops waiting has lost nothing but may ask again: the turn does not depend on since when.
     pub(crate) async fn acquire(&self, by: &Claimed) -> Slot {
         loop {

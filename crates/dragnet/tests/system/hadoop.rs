@@ -107,7 +107,11 @@ fn a_job_on_hadoop_gives_what_the_local_engine_gives() {
     let conf = without_streaming(&cluster, &sandbox);
     let streaming = cluster.address("HADOOP_STREAMING_JAR");
     let conf = conf.to_str().unwrap();
-    let service = sandbox.serve_with(&["--hadoop-conf", conf, "--hadoop-streaming-jar", streaming], None);
+    let flags = ["--hadoop-conf", conf, "--hadoop-streaming-jar", streaming];
+    let checked = sandbox.run(&[&["serve", "--check"], &flags[..]].concat());
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("ok      hadoop"));
+    let service = sandbox.serve_with(&flags, None);
     let id = service.submit(&on_hadoop(&spec));
     assert_eq!(result(&service, &id), expected);
     assert_eq!(service.hits(&id).len() as u64, expected["coverage"]["totals"]["hits"].as_u64().unwrap());

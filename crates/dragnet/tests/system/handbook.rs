@@ -21,7 +21,7 @@ fn a_check_says_what_is_wrong_and_reads_the_file() {
     let file = sandbox.write("in-the-way", b"");
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = format!(
-        "output = '{}'\ndisk-low-mib = {}\nrates = '/nowhere'\nkafka = '{free}'\n",
+        "output = '{}'\ndisk-low-mib = {}\nrates = '/nowhere'\ndata-root = ['/nowhere']\nkafka = '{free}'\n",
         file.display(),
         u64::MAX >> 24
     );
@@ -30,7 +30,7 @@ fn a_check_says_what_is_wrong_and_reads_the_file() {
     assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong));
     let found = rows(&wrong);
     let kafka = if cfg!(feature = "kafka") { &["failed kafka"][..] } else { &[] };
-    let want = ["ok state", "ok store", "failed output", "failed disk", "failed rates"];
+    let want = ["ok state", "ok store", "failed output", "failed disk", "failed data", "failed rates"];
     assert_eq!(found, [&want, kafka].concat(), "{}", text(&wrong));
     // The command line wins over the file.
     let output = sandbox.path("out");
