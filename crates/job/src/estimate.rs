@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
@@ -183,7 +183,7 @@ pub async fn estimate(
     // A server that does not answer holds the thread, not the estimate.
     let _ = tokio::time::timeout_at(ends.into(), looking).await;
     shared.1.store(true, Ordering::Relaxed);
-    let seen = std::mem::take(&mut *shared.0.lock().unwrap_or_else(PoisonError::into_inner));
+    let seen = std::mem::take(&mut *locked(&shared));
     let mut estimate = sums(spec, rates, seen)?;
     estimate.time = Time { seconds: estimate.bytes.div_ceil(rate), bytes_per_s: rate, measured_jobs };
     estimate.budget_left_micros = left;
@@ -199,49 +199,68 @@ pub async fn estimate(
     Ok(estimate)
 }
 
-/// Lists the dataset for at most half the time, then looks at its objects until time ends.
+/// Lists the dataset for at most half the time, then looks at what was listed until time ends.
 fn look_around(policy: &Policy, spec: &JobSpec, ends: Instant, shared: &Shared) {
-    let (seen, stopped) = &**shared;
-    let lock = || seen.lock().unwrap_or_else(PoisonError::into_inner);
-    let over = || stopped.load(Ordering::Relaxed) || Instant::now() >= ends;
     let half = Instant::now() + ends.saturating_duration_since(Instant::now()) / 2;
+    std::thread::scope(|scope| {
+        let (listed, until_listed) = mpsc::channel::<()>();
+        // A server that does not answer holds the listing, and not the looks at what was listed before.
+        scope.spawn(move || {
+            list(policy, spec, half, shared);
+            drop(listed);
+        });
+        let _ = until_listed.recv_timeout(half.saturating_duration_since(Instant::now()));
+        look_at_all(policy, ends, shared);
+    });
+}
+
+fn locked(shared: &Shared) -> MutexGuard<'_, Seen> {
+    shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_over(ends: Instant, shared: &Shared) -> bool {
+    shared.1.load(Ordering::Relaxed) || Instant::now() >= ends
+}
+
+fn list(policy: &Policy, spec: &JobSpec, ends: Instant, shared: &Shared) {
     let mut cut_short = false;
     let listed = dataset::objects(policy, &spec.dataset, spec.sample, &mut |named| {
-        lock().names.push(Arc::new(named));
-        cut_short = over() || Instant::now() >= half;
+        locked(shared).names.push(Arc::new(named));
+        cut_short = is_over(ends, shared);
         !cut_short
     });
     match listed {
-        Ok(()) => lock().listed = !cut_short,
+        Ok(()) => locked(shared).listed = !cut_short,
         // The job would wait for it, and what was listed before it went away is not all.
-        Err(e @ dataset::Error::Away { .. }) => lock().away = Some(e.to_string()),
-        Err(e) => {
-            lock().error = Some(e);
-            return;
-        }
+        Err(e @ dataset::Error::Away { .. }) => locked(shared).away = Some(e.to_string()),
+        Err(e) => locked(shared).error = Some(e),
     }
-    let names = lock().names.clone();
+}
+
+fn look_at_all(policy: &Policy, ends: Instant, shared: &Shared) {
+    let names = locked(shared).names.clone();
     let (next, stride) = (AtomicUsize::new(0), stride(names.len()));
+    let look = || {
+        while !is_over(ends, shared) && locked(shared).error.is_none() {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            if n >= names.len() {
+                return;
+            }
+            let place = (n as u128 * stride as u128 % names.len() as u128) as usize;
+            match dataset::look(policy, &names[place].place) {
+                Ok(looked) => {
+                    let sample = (n < SAMPLES).then(|| sampled(policy, &looked)).flatten();
+                    let mut seen = locked(shared);
+                    seen.sampled.extend(sample);
+                    seen.looked.insert(place, looked);
+                }
+                Err(e) => drop(locked(shared).away.get_or_insert(e.to_string())),
+            }
+        }
+    };
     std::thread::scope(|scope| {
         for _ in 0..LOOKS.min(names.len()) {
-            scope.spawn(|| {
-                while !over() {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= names.len() {
-                        return;
-                    }
-                    let place = (n as u128 * stride as u128 % names.len() as u128) as usize;
-                    match dataset::look(policy, &names[place].place) {
-                        Ok(looked) => {
-                            let sample = (n < SAMPLES).then(|| sampled(policy, &looked)).flatten();
-                            let mut seen = lock();
-                            seen.sampled.extend(sample);
-                            seen.looked.insert(place, looked);
-                        }
-                        Err(e) => drop(lock().away.get_or_insert(e.to_string())),
-                    }
-                }
-            });
+            scope.spawn(look);
         }
     });
 }

@@ -68,6 +68,24 @@ fn size_of(folder: &Path) -> u64 {
 }
 
 #[test]
+fn a_plan_that_takes_too_long_says_that_it_is_not_complete() {
+    let sandbox = Sandbox::new();
+    let service = sandbox.serve();
+    // It takes connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = sandbox.write("data/a.txt", &[b'x'; 1000]);
+    let url = format!("http://{}/a.warc.gz", silent.local_addr().unwrap());
+    let spec = json!({ "patterns": [{ "regex": "x" }], "dataset": [file, url] });
+    let answer = service.post("/v1/jobs?validate_only=true", &spec.to_string());
+    let plan = answer.json();
+    assert_eq!((answer.status, &plan["complete"]), (200, &json!(false)), "{plan}");
+    let seen = ["objects", "objects_looked_at", "bytes"].map(|name| plan[name].as_u64());
+    assert_eq!(seen, [Some(1), Some(1), Some(1000)], "what was listed before was looked at: {plan}");
+    let shown = sandbox.run(&["plan", "--server", &service.url, "x", file.to_str().unwrap(), &url]);
+    assert!(said(&shown).contains("there are more objects than these"), "{}", said(&shown));
+}
+
+#[test]
 fn a_plan_says_what_the_job_then_reads_and_costs() {
     let sandbox = Sandbox::new();
     let data = sandbox.corpus();
