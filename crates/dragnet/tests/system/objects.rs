@@ -85,6 +85,27 @@ fn a_job_gives_the_same_answer_wherever_objects_and_output_lie() {
     assert_eq!(answer_of(&sandbox, &output, &over(&local, manifest)), expected);
 }
 
+/// A certificate that nobody vouches for ends in a gap; one that is vouched for is as good as plain HTTP.
+#[test]
+fn a_server_that_speaks_tls_is_believed_by_its_certificate() {
+    let files = Sandbox::new();
+    let data = files.corpus();
+    let local = spec(&data);
+    let expected = answer(&undisturbed(&local));
+    let behind = Faulty::new(Behind::Files(data.clone()));
+    let Some((server, pem)) = servers::tls(&behind.address, &files.path("")) else { return };
+    let list: String = names(&data).iter().map(|name| format!("{name}\n")).collect();
+    std::fs::write(data.join("warc.paths"), list).unwrap();
+    let url = format!("https://{}/pages.warc.gz", server.address);
+    let stranger = Sandbox::new().run(&["scan", "-c", "needle", &url]);
+    let said = String::from_utf8_lossy(&stranger.stderr).into_owned();
+    assert!(!stranger.status.success() && said.to_lowercase().contains("certificate"), "{said}");
+    let sandbox = Sandbox { env: vec![("SSL_CERT_FILE", pem)], ..Sandbox::new() };
+    let manifest = json!({ "manifest": format!("https://{}/warc.paths", server.address) });
+    let output = sandbox.path("out").display().to_string();
+    assert_eq!(answer_of(&sandbox, &output, &over(&local, manifest)), expected);
+}
+
 /// S3 answers 409 and stores nothing; an answer gets lost; and neither may change what a job gives.
 #[test]
 fn a_put_whose_answer_can_t_be_trusted_is_looked_up() {

@@ -64,6 +64,48 @@ pub(crate) fn s3_env(address: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Speaks TLS for another server, with a certificate of its own making: arguments are the port, the other's address, and
+/// the file that the certificate is written to.
+const TLS: &str = r#"
+import datetime, ipaddress, socket, ssl, sys, threading
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+port, behind, pem = int(sys.argv[1]), sys.argv[2].split(":"), sys.argv[3]
+key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.timezone.utc)
+name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "test")])
+day, here = datetime.timedelta(days=1), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+cert = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    .not_valid_before(now - day).not_valid_after(now + day)
+    .add_extension(x509.SubjectAlternativeName([here]), False).sign(key, hashes.SHA256()))
+secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+open(pem, "wb").write(cert.public_bytes(serialization.Encoding.PEM))
+open(pem + ".key", "wb").write(secret)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(pem, pem + ".key")
+def pour(one, other):
+    try:
+        while data := one.recv(65536): other.sendall(data)
+        other.shutdown(socket.SHUT_WR)
+    except OSError: pass
+def serve(plain):
+    try: client = context.wrap_socket(plain, server_side=True)
+    except OSError: return
+    server = socket.create_connection(behind)
+    threading.Thread(target=pour, args=(client, server), daemon=True).start()
+    pour(server, client)
+listener = socket.create_server(("127.0.0.1", port))
+while True: threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"#;
+
+/// A server that speaks TLS for another, and the file of its certificate in `folder`.
+pub(crate) fn tls(behind: &str, folder: &std::path::Path) -> Option<(Server, String)> {
+    let python = needed("DRAGNET_TEST_PYTHON")?;
+    let (port, pem) = (free_port(), folder.join("tls.pem").display().to_string());
+    let server = start(Command::new(python).args(["-c", TLS, &port.to_string(), behind, &pem]), port);
+    Some((server, pem))
+}
+
 /// Azure's blobs by Azurite, with an empty container `crawl`.
 pub(crate) fn azure() -> Option<Server> {
     let (azurite, python) = (needed("DRAGNET_TEST_AZURITE")?, needed("DRAGNET_TEST_PYTHON")?);
