@@ -48,6 +48,12 @@ pub static KINDS: &[Kind] = &[
         remedy: "Name what stands in the tenant's list of datasets, or ask whoever runs the service to add to it.",
     },
     Kind {
+        name: "hits-expired",
+        status: "410",
+        means: "The job's hits were kept for as long as this service keeps hits. Its coverage, digest and bill are still there.",
+        remedy: "Submit the same job again; next time fetch what you need before the service removes it.",
+    },
+    Kind {
         name: "idempotency-key",
         status: "400",
         means: "The Idempotency-Key is not valid.",

@@ -136,7 +136,11 @@ impl From<hits::Error> for Problem {
             hits::Error::Store(e) => e.into(),
             hits::Error::Cursor(_) => Problem::invalid(e.to_string()),
             hits::Error::NotSealed => Problem::not_ready(e.to_string()),
-            hits::Error::Run(_) | hits::Error::Part(_) => {
+            hits::Error::Expired => {
+                let title = "The hits are not kept any more";
+                Problem::new(StatusCode::GONE, "hits-expired", title, e.to_string())
+            }
+            hits::Error::Output(_) | hits::Error::Run(_) | hits::Error::Part(_) => {
                 tracing::error!(error = %e, "hits could not be read");
                 Problem::unreadable()
             }

@@ -1,11 +1,12 @@
-//! How long jobs are kept: by default for ever, and with `--keep-jobs-days` so long after their end.
+//! How long jobs and keys are kept: by default for ever, and with `--keep-…-days` so long after their end.
 //!
 //! A job's output goes first and its rows after that, so that nothing is left when the process dies in between. Its lines
 //! in the ledger and in the audit log stay: they are what was paid and who did it.
 
 use anyhow::Context;
+use dragnet_job::hits;
 use dragnet_job::spec::JobSpec;
-use dragnet_pattern::{Expired, Statement, Store, Value};
+use dragnet_pattern::{Error, Expired, Statement, Store, Value};
 use dragnet_run::{Output, uri};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,6 +23,13 @@ pub(crate) struct RetentionArgs {
     /// Days after a job's end at which its events go, if it is kept longer [default: with the job]
     #[arg(long, value_name = "DAYS")]
     keep_events_days: Option<f64>,
+    /// Days after a job's end at which its hits go, if it is kept longer; coverage, digest and bill stay [default: with the
+    /// job]
+    #[arg(long, value_name = "DAYS")]
+    keep_hits_days: Option<f64>,
+    /// Days after their end at which API keys that expired or were revoked are forgotten [default: never]
+    #[arg(long, value_name = "DAYS")]
+    keep_keys_days: Option<f64>,
     /// Seconds between two looks at what is to go
     #[arg(long, value_name = "S", default_value_t = 60.0)]
     retention_s: f64,
@@ -32,17 +40,38 @@ const AT_ONCE: usize = 100;
 /// How long after a job's end an event of it may come: Shutdown sweeps a second time.
 const LATE_MS: i64 = 3_600_000;
 
+/// Up to where a housekeeper has been, in the order in which jobs ended.
+#[derive(Default)]
+struct Walk {
+    ended_ms: i64,
+    id: String,
+}
+
+/// Up to where each kind of thing has gone.
+#[derive(Default)]
+struct Gone {
+    events: Walk,
+    hits: Walk,
+}
+
 impl RetentionArgs {
+    fn flags(&self) -> [(&'static str, Option<f64>); 4] {
+        [
+            ("--keep-jobs-days", self.keep_jobs_days),
+            ("--keep-events-days", self.keep_events_days),
+            ("--keep-hits-days", self.keep_hits_days),
+            ("--keep-keys-days", self.keep_keys_days),
+        ]
+    }
+
     /// Whether anything goes some day.
     pub(crate) fn is_on(&self) -> bool {
-        self.keep_jobs_days.is_some() || self.keep_events_days.is_some()
+        self.flags().iter().any(|(_, days)| days.is_some())
     }
 
     /// Refuses what can't be meant.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        for (flag, days) in
-            [("--keep-jobs-days", self.keep_jobs_days), ("--keep-events-days", self.keep_events_days)]
-        {
+        for (flag, days) in self.flags() {
             if days.is_some_and(|days| !(0.0..=1e6).contains(&days)) {
                 anyhow::bail!("`{flag}` takes a number of days from 0 to 1000000");
             }
@@ -52,10 +81,10 @@ impl RetentionArgs {
 
     /// Removes what is due until the process is to stop.
     pub(crate) async fn keep_house(self, store: Arc<dyn Store>, mut stop: watch::Receiver<bool>) {
-        let mut events_gone_ms = 0;
+        let mut gone = Gone::default();
         let pause = Duration::try_from_secs_f64(self.retention_s).unwrap_or(Duration::from_secs(60));
         loop {
-            if let Err(e) = self.remove_due(&store, &mut events_gone_ms, &stop).await {
+            if let Err(e) = self.remove_due(&*store, &mut gone, &stop).await {
                 tracing::warn!(error = format!("{e:#}"), "could not remove what is too old");
             }
             tokio::select! {
@@ -67,68 +96,130 @@ impl RetentionArgs {
 
     async fn remove_due(
         &self,
-        store: &Arc<dyn Store>,
-        events_gone_ms: &mut i64,
+        store: &dyn Store,
+        gone: &mut Gone,
         stop: &watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
+        if let Some(days) = self.keep_keys_days {
+            dragnet_tenant::keys::forget(store, before_ms(days)).await?;
+        }
         if let Some(days) = self.keep_events_days {
-            remove_events(&**store, before_ms(days), events_gone_ms, stop).await?;
+            remove_events(store, before_ms(days), &mut gone.events, stop).await?;
         }
-        let Some(days) = self.keep_jobs_days else { return Ok(()) };
-        let before_ms = before_ms(days);
-        while !*stop.borrow() {
-            let expired = store.expired(before_ms, AT_ONCE).await?;
-            if expired.is_empty() {
-                return Ok(());
-            }
-            let found = expired.len();
-            let mut removed = Vec::with_capacity(found);
-            for job in expired {
-                let id = job.work.clone();
-                match remove_output(&**store, job).await {
-                    Ok(()) => removed.push(id),
-                    // It stays until its output can be removed.
-                    Err(e) => {
-                        tracing::warn!(
-                            work = id,
-                            error = format!("{e:#}"),
-                            "could not remove a job's output"
-                        );
-                    }
-                }
-            }
-            let purged = store.purge(removed, before_ms).await?;
-            tracing::info!(jobs = purged, "removed jobs that had been kept long enough");
-            if purged < found {
-                // Somebody is at one of them, or its output is away: the next look finds it again.
-                return Ok(());
-            }
+        if let Some(days) = self.keep_hits_days {
+            remove_hits(store, before_ms(days), &mut gone.hits, stop).await?;
         }
-        Ok(())
+        match self.keep_jobs_days {
+            Some(days) => remove_jobs(store, before_ms(days), stop).await,
+            None => Ok(()),
+        }
     }
 }
 
-/// Removes events of jobs that ended before a time. `gone_ms` is the end of the last job whose events have gone: each look
-/// goes on from there, but for those that may have written once more.
+impl Walk {
+    /// The next jobs that ended before a time, by tenant and id.
+    async fn next(&mut self, store: &dyn Store, before_ms: i64) -> Result<Vec<Expired>, Error> {
+        let sql = "select ended_ms, id, tenant from work where ended_ms < ?1 and (ended_ms, id) > (?2, ?3) \
+                   order by ended_ms, id limit ?4";
+        let values =
+            vec![before_ms.into(), self.ended_ms.into(), self.id.as_str().into(), (AT_ONCE as i64).into()];
+        let jobs = store.query(Statement::new(sql, values)).await?;
+        if let Some(last) = jobs.last() {
+            (self.ended_ms, self.id) = (last[0].int(), last[1].text().to_owned());
+        }
+        let job = |row: Vec<Value>| Expired { tenant: row[2].text().into(), work: row[1].text().into() };
+        Ok(jobs.into_iter().map(job).collect())
+    }
+}
+
+/// Removes events of jobs that ended before a time. Each look goes on where the last one ended, but for those jobs that may
+/// have written once more.
 async fn remove_events(
     store: &dyn Store,
     before_ms: i64,
-    gone_ms: &mut i64,
+    gone: &mut Walk,
     stop: &watch::Receiver<bool>,
-) -> Result<(), dragnet_pattern::Error> {
-    let sql = "select ended_ms, id from work where ended_ms < ?1 and (ended_ms, id) > (?2, ?3) \
-               order by ended_ms, id limit ?4";
-    let mut last = (*gone_ms - LATE_MS, String::new());
+) -> Result<(), Error> {
+    let mut walk = Walk { ended_ms: gone.ended_ms - LATE_MS, id: String::new() };
     while !*stop.borrow() {
-        let values = vec![before_ms.into(), last.0.into(), last.1.into(), (AT_ONCE as i64).into()];
-        let jobs = store.query(Statement::new(sql, values)).await?;
-        let Some(newest) = jobs.last() else { break };
-        last = (newest[0].int(), newest[1].text().to_owned());
-        let of_job = |row: &Vec<Value>| {
-            Statement::new("delete from event where work_id = ?1", vec![row[1].text().into()])
+        let jobs = walk.next(store, before_ms).await?;
+        if jobs.is_empty() {
+            break;
+        }
+        let of_job = |job: &Expired| {
+            Statement::new("delete from event where work_id = ?1", vec![job.work.as_str().into()])
         };
         store.write(jobs.iter().map(of_job).collect()).await?;
-        *gone_ms = last.0;
+    }
+    *gone = walk;
+    Ok(())
+}
+
+/// Removes hits of jobs that ended before a time, and keeps the jobs. If some can't be removed now, the next look begins
+/// with them.
+async fn remove_hits(
+    store: &dyn Store,
+    before_ms: i64,
+    gone: &mut Walk,
+    stop: &watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let mut walk = Walk { ended_ms: gone.ended_ms, id: gone.id.clone() };
+    let mut failed = false;
+    while !*stop.borrow() {
+        let jobs = walk.next(store, before_ms).await?;
+        if jobs.is_empty() {
+            break;
+        }
+        for job in jobs {
+            if let Err(e) = expire_hits(store, &job).await {
+                failed = true;
+                tracing::warn!(work = job.work, error = %e, "could not remove a job's hits");
+            }
+        }
+        if !failed {
+            *gone = Walk { ended_ms: walk.ended_ms, id: walk.id.clone() };
+        }
+    }
+    Ok(())
+}
+
+async fn expire_hits(store: &dyn Store, job: &Expired) -> Result<(), hits::Error> {
+    let sql = "select removed from hits_expired where work_id = ?1";
+    let noted = store.query(Statement::new(sql, vec![job.work.as_str().into()])).await?;
+    if noted.first().is_some_and(|row| row[0].int() == 1) {
+        return Ok(());
+    }
+    match store.work(&job.tenant, &job.work).await? {
+        Some((work, _)) => hits::expire(store, &work).await,
+        None => Ok(()),
+    }
+}
+
+/// Removes jobs that ended before a time.
+async fn remove_jobs(store: &dyn Store, before_ms: i64, stop: &watch::Receiver<bool>) -> anyhow::Result<()> {
+    while !*stop.borrow() {
+        let expired = store.expired(before_ms, AT_ONCE).await?;
+        if expired.is_empty() {
+            return Ok(());
+        }
+        let found = expired.len();
+        let mut removed = Vec::with_capacity(found);
+        for job in expired {
+            let id = job.work.clone();
+            match remove_output(store, job).await {
+                Ok(()) => removed.push(id),
+                // It stays until its output can be removed.
+                Err(e) => {
+                    tracing::warn!(work = id, error = format!("{e:#}"), "could not remove a job's output");
+                }
+            }
+        }
+        let purged = store.purge(removed, before_ms).await?;
+        tracing::info!(jobs = purged, "removed jobs that had been kept long enough");
+        if purged < found {
+            // Somebody is at one of them, or its output is away: the next look finds it again.
+            return Ok(());
+        }
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 
 use crate::budget;
 use crate::controllers::{BILLING, Job, MONITORING, counted};
-use crate::hits::each_line;
+use crate::hits::{each_line, have_expired};
 use crate::ledger::{self, Line};
 use crate::rates::Rates;
 use crate::{KIND, stage};
@@ -185,7 +185,10 @@ async fn job(
 ) -> Result<(), Error> {
     let of = format!("job {}", work.id);
     let sealed = match Job::of_work(work) {
-        Ok(output) => tokio::task::block_in_place(|| read(&output)),
+        Ok(output) => {
+            let has_hits = !have_expired(store, &work.id).await?;
+            tokio::task::block_in_place(|| read(&output, has_hits))
+        }
         Err(e) => Err(e),
     };
     let manifest = match sealed {
@@ -195,7 +198,9 @@ async fn job(
             if noted != found.as_ref().map(|(sealed, _)| sealed.sha256.as_str()) {
                 audit.say(&of, "its seal is not the one that the Status DB has noted");
             }
-            if let Some((sealed, recounted)) = &found {
+            // Hits may have gone while they were read.
+            let is_whole = !have_expired(store, &work.id).await?;
+            if let Some((sealed, Some(recounted))) = found.as_ref().filter(|_| is_whole) {
                 compare(&sealed.manifest, recounted, &of, audit);
             }
             found.map(|(sealed, _)| sealed.manifest)
@@ -266,9 +271,15 @@ struct Recounted {
     wrong: Vec<String>,
 }
 
-fn read(output: &Output) -> Result<Option<(Sealed, Recounted)>, String> {
+/// A job's seal, and what can be counted again while its hits are kept.
+fn read(output: &Output, has_hits: bool) -> Result<Option<(Sealed, Option<Recounted>)>, String> {
+    let Some(sealed) = Sealed::read(output).map_err(|e| e.to_string())? else { return Ok(None) };
+    let recounted = has_hits.then(|| recount(output, &sealed)).transpose()?;
+    Ok(Some((sealed, recounted)))
+}
+
+fn recount(output: &Output, sealed: &Sealed) -> Result<Recounted, String> {
     let failed = |e: dragnet_run::Error| e.to_string();
-    let Some(sealed) = Sealed::read(output).map_err(failed)? else { return Ok(None) };
     let plan: Plan = output.read_json("plan.json").map_err(failed)?.ok_or("its plan has gone")?;
     let places: HashMap<&str, u64> =
         plan.objects.iter().zip(0..).map(|(object, n)| (&*object.uri, n)).collect();
@@ -297,7 +308,7 @@ fn read(output: &Output) -> Result<Option<(Sealed, Recounted)>, String> {
         recounted.hits += hits;
         recounted.digest.add(&digest);
     }
-    Ok(Some((sealed, recounted)))
+    Ok(recounted)
 }
 
 fn compare(manifest: &Manifest, recounted: &Recounted, of: &str, audit: &mut Audit) {

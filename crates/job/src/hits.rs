@@ -3,8 +3,9 @@
 //! While a job runs, only what has settled is shown, in the order in which it settled, and it is never
 //! taken back. A sealed job can also be read in the dataset's order.
 
+use crate::controllers::Job;
 use dragnet_kernel::Hit;
-use dragnet_pattern::{Statement, Store};
+use dragnet_pattern::{Statement, Store, Work};
 use dragnet_run::{CommitRecord, Output, Sealed};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -79,6 +80,12 @@ pub enum Error {
     /// The cursor is none of ours.
     #[error("`{0}` is no cursor of this list: begin without one")]
     Cursor(String),
+    /// They were kept for as long as the service keeps them.
+    #[error("the hits of this job are not kept any more; its coverage, its digest and its bill are")]
+    Expired,
+    /// Where they are is not known.
+    #[error("{0}")]
+    Output(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] dragnet_pattern::Error),
@@ -163,6 +170,23 @@ pub async fn page(
     limit: usize,
     redacted: bool,
 ) -> Result<Page, Error> {
+    kept(store, job, read_page(store, output, job, order, from, limit, redacted).await).await
+}
+
+/// What was read, if all of it was there until it had been read.
+async fn kept<T>(store: &dyn Store, job: &str, read: Result<T, Error>) -> Result<T, Error> {
+    if have_expired(store, job).await? { Err(Error::Expired) } else { read }
+}
+
+async fn read_page(
+    store: &dyn Store,
+    output: &Output,
+    job: &str,
+    order: Order,
+    from: Cursor,
+    limit: usize,
+    redacted: bool,
+) -> Result<Page, Error> {
     let mut page = Page { end: from, ..Page::default() };
     let mut left = limit;
     loop {
@@ -208,6 +232,17 @@ pub async fn count(
     top: Option<usize>,
     redacted: bool,
 ) -> Result<Vec<(String, u64)>, Error> {
+    kept(store, job, count_all(store, output, job, by, top, redacted).await).await
+}
+
+async fn count_all(
+    store: &dyn Store,
+    output: &Output,
+    job: &str,
+    by: CountBy,
+    top: Option<usize>,
+    redacted: bool,
+) -> Result<Vec<(String, u64)>, Error> {
     let mut counts: HashMap<String, u64> = HashMap::new();
     let mut from = 0;
     loop {
@@ -232,6 +267,31 @@ pub async fn count(
     Ok(counts)
 }
 
+/// Whether a job's hits have gone before it.
+///
+/// # Errors
+/// Those of the store.
+pub async fn have_expired(store: &dyn Store, job: &str) -> Result<bool, dragnet_pattern::Error> {
+    let sql = "select removed from hits_expired where work_id = ?1";
+    Ok(!store.query(Statement::new(sql, vec![job.into()])).await?.is_empty())
+}
+
+/// Removes the hits of a job that has ended, and its commit records, as a few hits stand in the record itself. Plan,
+/// coverage and seal stay, and with them digest and bill. It is noted first, so that nobody takes what is left for all;
+/// harmless to repeat.
+///
+/// # Errors
+/// [`Error::Output`], [`Error::Run`], [`Error::Store`].
+pub async fn expire(store: &dyn Store, work: &Work) -> Result<(), Error> {
+    let note = "insert into hits_expired (work_id, removed) values (?1, 0) on conflict (work_id) do nothing";
+    store.write(vec![Statement::new(note, vec![work.id.as_str().into()])]).await?;
+    let output = Job::of_work(work).map_err(Error::Output)?;
+    tokio::task::block_in_place(|| output.clean(Sealed::is_part_of_seal))?;
+    let done = "update hits_expired set removed = 1 where work_id = ?1";
+    store.write(vec![Statement::new(done, vec![work.id.as_str().into()])]).await?;
+    Ok(())
+}
+
 /// Calls `take` with each line of a record's hits from a byte on, until it says no. Returns how many bytes of
 /// lines were taken. Blocks on the disk, and lets the runtime know.
 pub(crate) fn each_line(
@@ -241,7 +301,9 @@ pub(crate) fn each_line(
     take: &mut dyn FnMut(&str) -> std::io::Result<bool>,
 ) -> Result<u64, Error> {
     tokio::task::block_in_place(|| {
-        let Some(record) = output.read_json::<CommitRecord>(name)? else { return Ok(0) };
+        let gone =
+            || dragnet_run::Error::Malformed { path: output.name_of(name), reason: "it has gone".into() };
+        let record: CommitRecord = output.read_json(name)?.ok_or_else(gone)?;
         // A run serves one search today.
         let Some(totals) = record.searches.first() else { return Ok(0) };
         let mut lines: Box<dyn BufRead> = match &totals.part {

@@ -76,5 +76,6 @@ pub const TABLES: Tables = Tables {
             sqlite: include_str!("append_only_2.sqlite.sql"),
             postgres: include_str!("append_only_2.postgres.sql"),
         },
+        Sql { all: include_str!("tables_3.sql"), sqlite: "", postgres: "" },
     ],
 };

@@ -135,10 +135,14 @@ impl Sealed {
         Sealed::read(output)?.ok_or_else(missing)
     }
 
+    /// Whether a file of the output is the seal's, and holds no hit.
+    pub fn is_part_of_seal(name: &str) -> bool {
+        [MANIFEST, COVERAGE, "plan.json", "closed"].contains(&name)
+    }
+
     /// Whether a file of the output is named by the seal, or is part of it.
     pub fn keeps(&self, name: &str) -> bool {
-        let own = [MANIFEST, COVERAGE, "plan.json", "closed"];
-        own.contains(&name)
+        Sealed::is_part_of_seal(name)
             || self.manifest.records.iter().chain(&self.manifest.parts).any(|kept| kept == name)
     }
 }

@@ -166,6 +166,18 @@ pub async fn list(store: &dyn Store, tenant: Option<&str>) -> Result<Vec<Key>, E
     Ok(store.query(statement).await?.iter().map(|row| key(row)).collect())
 }
 
+/// Forgets keys that ended before a time. Returns how many. What was done with them stays in the audit log.
+///
+/// # Errors
+/// Those of the store.
+pub async fn forget(store: &dyn Store, before_ms: i64) -> Result<usize, pattern::Error> {
+    let successors = "update api_key set replaces = null where replaces in \
+                      (select id from api_key where coalesce(revoked_ms, expires_ms) < ?1)";
+    let gone = "delete from api_key where coalesce(revoked_ms, expires_ms) < ?1";
+    let statements = [successors, gone].map(|sql| Statement::new(sql, vec![before_ms.into()]));
+    Ok(store.write(statements.into()).await?.last().copied().unwrap_or_default())
+}
+
 /// Whether there is a key that is worth something.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 use crate::harness::{Sandbox, Service, gzip, page, spec, undisturbed, until};
 use rustix::process::Signal;
 use serde_json::{Value as Json, json};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -46,6 +47,8 @@ fn metrics_have_the_golden_signals_in_a_format_that_prometheus_reads() {
         ("dragnet_dependency_up{dependency=\"store\"}", 1.0),
         ("dragnet_dependency_up{dependency=\"output\"}", 1.0),
         ("dragnet_dependency_up{dependency=\"disk\"}", 1.0),
+        ("dragnet_dependency_up{dependency=\"local\"}", 1.0),
+        ("dragnet_mappers_running", 0.0),
         ("dragnet_leases_lost_total", 0.0),
         ("dragnet_draining", 0.0),
         ("dragnet_http_requests_total{method=\"POST\",route=\"/v1/jobs\",status=\"202\"}", 1.0),
@@ -233,6 +236,29 @@ fn jobs_go_when_they_have_been_kept_long_enough_and_the_ledger_stays() {
         });
         id
     };
+    let digest = {
+        let service = sandbox
+            .serve_with(&[&kept[..], &["--keep-hits-days", "0", "--retention-s", "0.05"]].concat(), None);
+        until("hits to go", || sandbox.count("select count(*) from hits_expired where removed = 1") == 1);
+        for query in ["", "?order=dataset", "?count_by=match"] {
+            let gone = service.get(&format!("/v1/jobs/{id}/hits{query}"));
+            assert_eq!(
+                (gone.status, &gone.json()["type"]),
+                (410, &json!("/problems/hits-expired")),
+                "{query}"
+            );
+        }
+        assert_eq!(service.get(&format!("/v1/jobs/{id}/coverage")).status, 200);
+        service.job(&id)["digest"].clone()
+    };
+    assert!(digest.as_str().is_some_and(|digest| digest.starts_with("v1:")), "{digest}");
+    let found =
+        Command::new("find").arg(sandbox.output(&id)).args(["-type", "f", "-printf", "%P\n"]).output();
+    let found = String::from_utf8(found.unwrap().stdout).unwrap();
+    let left: BTreeSet<_> = found.lines().collect();
+    assert_eq!(left, ["closed", "coverage.json", "manifest.json", "plan.json"].into(), "no file has hits");
+    let audit = sandbox.run(&["audit"]);
+    assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
     let paid = sandbox.count("select count(*) from ledger");
     assert!(paid > 0 && sandbox.output(&id).exists());
     let service =
@@ -243,4 +269,24 @@ fn jobs_go_when_they_have_been_kept_long_enough_and_the_ledger_stays() {
         assert_eq!(sandbox.count(&format!("select count(*) from {table}")), 0, "{table}");
     }
     assert_eq!(sandbox.count("select count(*) from ledger"), paid);
+}
+
+#[test]
+fn keys_are_forgotten_some_time_after_their_end() {
+    let sandbox = Sandbox::new();
+    let must = |arguments: &[&str]| {
+        let output = sandbox.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let keys = || -> Vec<Json> { serde_json::from_str(&must(&["key", "list", "--json"])).unwrap() };
+    must(&["tenant", "add", "acme"]);
+    must(&["key", "add", "acme"]);
+    must(&["key", "rotate", keys()[0]["id"].as_str().unwrap(), "--overlap-hours", "0"]);
+    must(&["key", "add", "acme"]);
+    must(&["key", "revoke", keys()[2]["id"].as_str().unwrap()]);
+    let successor = keys()[1]["id"].clone();
+    let _service = sandbox.serve_with(&["--keep-keys-days", "0", "--retention-s", "0.05"], None);
+    until("ended keys to go", || keys().len() == 1);
+    assert_eq!((&keys()[0]["id"], &keys()[0]["replaces"]), (&successor, &Json::Null));
 }

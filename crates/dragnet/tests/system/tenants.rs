@@ -356,7 +356,7 @@ fn who_did_what_stands_in_the_log(sandbox: &Sandbox) {
     let job = format!("/v1/jobs/{id}");
     let cancel = format!("{job}:cancel");
     let expected: [[&str; 4]; 6] = [
-        [&uid, "tenant.add", "{}", "done"],
+        [&uid, "tenant.add", r#"{"datasets":["any"]}"#, "done"],
         [&uid, "key.add", public(&admin), "done"],
         [&uid, "key.add", public(&user), "done"],
         [public(&user), "submit", &job, "done"],
