@@ -138,7 +138,7 @@ impl JobSpec {
                 format!("{} patterns: give 1 to {PATTERNS_MAX}", self.patterns.len()),
             );
         }
-        if let Err(e) = Search::compile(&self.search()) {
+        if let Err(e) = Search::check(&self.search()) {
             let place = match &e {
                 dragnet_kernel::Error::Pattern { name, .. } => {
                     self.patterns.iter().rposition(|p| p.name == *name)

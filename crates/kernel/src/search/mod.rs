@@ -121,39 +121,31 @@ struct Compiled {
 const LEADING_BITS_MIN: f32 = 12.0;
 
 impl Search {
+    /// Whether a spec compiles, at a small part of what that costs: nothing is built that a scan would run.
+    ///
+    /// # Errors
+    /// Those of [`Search::compile`].
+    pub fn check(spec: &SearchSpec) -> Result<(), Error> {
+        let bytes_max = compiled_bytes_max(spec)?;
+        for pattern in &spec.patterns {
+            let hir = parse(pattern)?;
+            fits(&hir, bytes_max).map_err(|e| not_built(spec, pattern, &e))?;
+        }
+        Filter::compile(&spec.filter).map(drop)
+    }
+
     /// Compiles a spec.
     ///
     /// # Errors
     /// [`Error::Pattern`] names the pattern that is malformed, too long or too large; [`Error::Search`]
     /// says what else is wrong.
     pub fn compile(spec: &SearchSpec) -> Result<Search, Error> {
-        if spec.patterns.is_empty() {
-            return Err(Error::Search("no pattern: give at least one".into()));
-        }
-        if spec.layers.is_empty() {
-            return Err(Error::Search("no layer: leave `layers` out for `body`, or name some".into()));
-        }
-        let mut names = std::collections::HashSet::new();
+        let bytes_max = compiled_bytes_max(spec)?;
         let mut patterns = Vec::new();
         let mut literals = Vec::new();
         for pattern in &spec.patterns {
-            check_name(&pattern.name)?;
-            if !names.insert(&pattern.name) {
-                return Err(of(pattern, "the name is given twice: each pattern needs its own"));
-            }
-            let bytes_max = COMPILED_BYTES_MAX.min(ALL_COMPILED_BYTES_MAX / spec.patterns.len());
             let hir = parse(pattern)?;
-            let regex = build(&hir, bytes_max).map_err(|e| {
-                let reason = match e.size_limit() {
-                    Some(_) => format!(
-                        "too large when compiled: {bytes_max} bytes are the most for one of {} patterns: use smaller \
-                         repetitions, or split it into several patterns",
-                        spec.patterns.len()
-                    ),
-                    None => e.to_string(),
-                };
-                of(pattern, &reason)
-            })?;
+            let regex = build(&hir, bytes_max).map_err(|e| not_built(spec, pattern, &e))?;
             let (leading, required) = (Literals::leading(&hir), Literals::required(&hir));
             let is_led = leading.as_ref().is_some_and(|leading| leading.bits >= LEADING_BITS_MIN);
             let lines = (!is_led)
@@ -328,6 +320,39 @@ fn parse(pattern: &Pattern) -> Result<Hir, Error> {
         .map_err(|e| of(pattern, &e.to_string()))
 }
 
+/// The most that one pattern of a search may come to, in bytes, if all else of it that is not a pattern's own is right.
+fn compiled_bytes_max(spec: &SearchSpec) -> Result<usize, Error> {
+    if spec.patterns.is_empty() {
+        return Err(Error::Search("no pattern: give at least one".into()));
+    }
+    if spec.layers.is_empty() {
+        return Err(Error::Search("no layer: leave `layers` out for `body`, or name some".into()));
+    }
+    let mut names = std::collections::HashSet::new();
+    for pattern in &spec.patterns {
+        check_name(&pattern.name)?;
+        if !names.insert(&pattern.name) {
+            return Err(of(pattern, "the name is given twice: each pattern needs its own"));
+        }
+    }
+    Ok(COMPILED_BYTES_MAX.min(ALL_COMPILED_BYTES_MAX / spec.patterns.len()))
+}
+
+/// Whether [`build`] would succeed. What is read backwards may come to more than what is read forwards, so that what
+/// is not far below the limit is built to know.
+fn fits(hir: &Hir, bytes_max: usize) -> Result<(), Box<BuildError>> {
+    let forwards_alone = Regex::config()
+        .utf8_empty(false)
+        .nfa_size_limit(Some(bytes_max))
+        .auto_prefilter(false)
+        .onepass(false)
+        .dfa(false)
+        .hybrid(false)
+        .backtrack(false);
+    let regex = Regex::builder().configure(forwards_alone).build_from_hir(hir).map_err(Box::new)?;
+    if regex.memory_usage() > bytes_max / 16 { build(hir, bytes_max).map(drop) } else { Ok(()) }
+}
+
 fn build(hir: &Hir, bytes_max: usize) -> Result<Regex, Box<BuildError>> {
     let config = Regex::config()
         .utf8_empty(false)
@@ -336,6 +361,16 @@ fn build(hir: &Hir, bytes_max: usize) -> Result<Regex, Box<BuildError>> {
         .dfa_size_limit(Some(DFA_BYTES_MAX))
         .hybrid_cache_capacity(bytes_max.min(CACHE_BYTES_MAX));
     Regex::builder().configure(config).build_from_hir(hir).map_err(Box::new)
+}
+
+fn not_built(spec: &SearchSpec, pattern: &Pattern, e: &BuildError) -> Error {
+    let Some(bytes_max) = e.size_limit() else { return of(pattern, &e.to_string()) };
+    let n = spec.patterns.len();
+    let reason = format!(
+        "too large when compiled: {bytes_max} bytes are the most for one of {n} patterns: use smaller repetitions, or split \
+         it into several patterns"
+    );
+    of(pattern, &reason)
 }
 
 fn of(pattern: &Pattern, reason: &str) -> Error {

@@ -172,3 +172,22 @@ fn a_match_over_any_border_of_a_buffer_is_found() {
         }
     }
 }
+
+/// What is checked is what is compiled, at the limits too: forwards and backwards a pattern comes to different sizes.
+#[test]
+fn a_search_is_right_if_it_compiles() {
+    let repeated = [r"\w", r"\pL", r"(?i:k\pN)", "[^a]", "ab|c"];
+    let wrong = ["(", r"\p{nothing}", "a{9999999}", "x{2}{3", ""];
+    let sizes = [1, 20, 60, 120, 200, 300, 600, 5000];
+    let all = repeated.iter().flat_map(|one| sizes.map(|n| format!("(?:{one}){{{n}}}")));
+    let (mut right, mut refused) = (0, 0);
+    for regex in all.chain(wrong.map(str::to_owned)) {
+        let pattern = Pattern { name: "m".into(), regex: regex.clone(), case_insensitive: false };
+        let spec = SearchSpec::new(vec![pattern]);
+        let said = |e: dragnet_kernel::Error| e.to_string();
+        let checked = Search::check(&spec).map_err(said);
+        assert_eq!(checked, Search::compile(&spec).map(drop).map_err(said), "{regex}");
+        *(if checked.is_ok() { &mut right } else { &mut refused }) += 1;
+    }
+    assert!(right > 15 && refused > 10, "{right} right, {refused} refused");
+}
