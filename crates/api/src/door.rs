@@ -8,9 +8,8 @@ use crate::pace::{Paces, TooFast};
 use crate::routes::Route;
 use crate::trail::Trail;
 use crate::{Allowance, Caller, Problem};
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use dragnet_pattern::{Error, Store};
 use dragnet_tenant::audit::{self, Act};
@@ -122,6 +121,53 @@ impl Door {
         })
     }
 
+    /// Lets in who may come in: the [`Caller`] is in the request's extensions then.
+    pub(crate) async fn enter(
+        &self,
+        route: &'static Route,
+        request: &mut Request,
+    ) -> Result<Guest, Box<Response>> {
+        let Some(scope) = route.scope else { return Ok(Guest::default()) };
+        let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let address = address.map_or_else(String::new, |ConnectInfo(peer)| peer.ip().to_string());
+        let path = request.uri().path();
+        let caller = match self.admit(request.headers(), Some(scope), address).await {
+            Ok(caller) => caller,
+            Err(Refusal { problem, noted }) => {
+                if let Some((tenant, act, why)) = noted.map(|noted| *noted) {
+                    self.trail.note(act.statement(&tenant, route.action.unwrap_or("read"), path, why));
+                }
+                return Err(Box::new(problem.into_response()));
+            }
+        };
+        let mut allowance = None;
+        if scope == Scope::Submit {
+            allowance = self.pace(&caller).map_err(|e| Box::new(too_fast_response(&caller, e)))?;
+        }
+        let noted = route.action.zip(caller.act()).map(|(action, act)| Noted {
+            tenant: caller.tenant.clone(),
+            action,
+            act,
+            path: path.to_owned(),
+        });
+        request.extensions_mut().insert(caller);
+        Ok(Guest { allowance, noted })
+    }
+
+    /// Notes what somebody did who was let in.
+    pub(crate) fn leave(&self, guest: Guest, response: &mut Response) {
+        if let Some(allowance) = guest.allowance {
+            response.extensions_mut().insert(allowance);
+        }
+        let Some(Noted { tenant, action, act, path }) = guest.noted else { return };
+        let made = response.headers().get(header::LOCATION).and_then(|at| at.to_str().ok());
+        let outcome = match response.status() {
+            status if status.is_success() => audit::DONE.to_owned(),
+            status => status.as_str().to_owned(),
+        };
+        self.trail.note(act.statement(&tenant, action, made.unwrap_or(&path), &outcome));
+    }
+
     /// Whether a caller that was let in would be let in now: for answers that go on for long.
     pub(crate) async fn holds(&self, caller: &Caller) -> Result<bool, Error> {
         match (&caller.key, &self.entry) {
@@ -175,6 +221,20 @@ impl Door {
     }
 }
 
+/// Somebody who was let in: what is left of the tenant's quota, and what the audit log is told at the end.
+#[derive(Default)]
+pub(crate) struct Guest {
+    allowance: Option<Allowance>,
+    noted: Option<Noted>,
+}
+
+struct Noted {
+    tenant: String,
+    action: &'static str,
+    act: Act,
+    path: String,
+}
+
 /// Why somebody is not let in, and what of it the audit log is told: tenant, who, and the outcome.
 struct Refusal {
     problem: Problem,
@@ -191,49 +251,6 @@ impl From<Error> for Refusal {
     fn from(e: Error) -> Refusal {
         Refusal::plain(e.into())
     }
-}
-
-/// Lets in who may come in, and notes what they did.
-pub(crate) async fn enter(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
-    // The gate has found the route: what none matches has been answered, to everybody.
-    let Some(route) = request.extensions().get::<&'static Route>().copied() else {
-        return next.run(request).await;
-    };
-    let Some(scope) = route.scope else { return next.run(request).await };
-    let (path, action) = (request.uri().path().to_owned(), route.action);
-    let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let address = address.map_or_else(String::new, |ConnectInfo(peer)| peer.ip().to_string());
-    let caller = match door.admit(request.headers(), Some(scope), address).await {
-        Ok(caller) => caller,
-        Err(Refusal { problem, noted }) => {
-            if let Some((tenant, act, why)) = noted.map(|noted| *noted) {
-                door.trail.note(act.statement(&tenant, action.unwrap_or("read"), &path, why));
-            }
-            return problem.into_response();
-        }
-    };
-    let mut allowance = None;
-    if scope == Scope::Submit {
-        match door.pace(&caller) {
-            Ok(left) => allowance = left,
-            Err(too_fast) => return too_fast_response(&caller, too_fast),
-        }
-    }
-    let noted = action.zip(caller.act()).map(|(action, act)| (caller.tenant.clone(), action, act));
-    request.extensions_mut().insert(caller);
-    let mut response = next.run(request).await;
-    if let Some(allowance) = allowance {
-        response.extensions_mut().insert(allowance);
-    }
-    if let Some((tenant, action, act)) = noted {
-        let made = response.headers().get(header::LOCATION).and_then(|at| at.to_str().ok());
-        let outcome = match response.status() {
-            status if status.is_success() => audit::DONE.to_owned(),
-            status => status.as_str().to_owned(),
-        };
-        door.trail.note(act.statement(&tenant, action, made.unwrap_or(&path), &outcome));
-    }
-    response
 }
 
 /// The key of a request (RFC 6750, 2.1). Only a header carries one: what stands in a URL ends up in logs.

@@ -1,15 +1,14 @@
 //! What HTTP itself asks of every request and answer, whatever the route: RFC 9110's 404, 405, 406, 413 and 415,
 //! `OPTIONS`, conditional requests, and the headers that keep a browser from harm.
 //!
-//! [`pass`] finds the route before anything else looks at the request, and leaves it in the request's extensions as
-//! `&'static Route`, so that whoever asks for a scope and whoever answers speak of the same route.
+//! [`pass`] finds the route before anything else looks at the request, so that whoever asks for a scope and whoever
+//! answers speak of the same route.
 
 use crate::routes::{self, Found, JSON, Route};
 use crate::{Allowance, BODY_BYTES_MAX, Problem};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 /// The media type that was agreed on, for handlers that give more than one.
@@ -27,37 +26,41 @@ const DATA_POLICY: HeaderValue =
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 const PERMITTED_ORIGIN: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// Lets a request pass that HTTP has nothing against.
-pub(crate) async fn pass(mut request: Request, next: Next) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path());
-    let route = match routes::find(&method, path) {
+/// Finds the route of a request that HTTP has nothing against.
+pub(crate) fn pass(request: &mut Request) -> Result<&'static Route, Box<Response>> {
+    let (method, path) = (request.method(), request.uri().path());
+    let route = match routes::find(method, path) {
         Found::Nothing => {
             let detail =
                 format!("there is nothing at `{path}`: jobs are at `/v1/jobs`, and `/docs` says more");
-            return Problem::new(StatusCode::NOT_FOUND, "not-found", "There is nothing here", detail)
-                .into_response();
+            let problem = Problem::new(StatusCode::NOT_FOUND, "not-found", "There is nothing here", detail);
+            return Err(Box::new(problem.into_response()));
         }
-        Found::Methods(routes) => return other_method(&method, path, &routes),
+        Found::Methods(routes) => return Err(Box::new(other_method(method, path, &routes))),
         Found::Route(route) => route,
     };
     let Some(agreed) = agree(request.headers(), route.gives) else {
         let detail = format!("what `Accept` asks for is not here: take {}", route.gives.join(" or "));
-        return Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", "No such representation", detail)
-            .into_response();
+        let title = "No such representation";
+        let problem = Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", title, detail);
+        return Err(Box::new(problem.into_response()));
     };
     if let Err(problem) = body_is_taken(route, request.headers()) {
         let mut response = problem.into_response();
         response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         response.headers_mut().insert(ACCEPT_POST, HeaderValue::from_static(JSON));
-        return response;
+        return Err(Box::new(response));
     }
-    request.extensions_mut().insert(route);
+    length_is_taken(request.headers()).map_err(|problem| Box::new(problem.into_response()))?;
     request.extensions_mut().insert(Agreed(agreed));
-    let mut response = next.run(request).await;
+    Ok(route)
+}
+
+/// Says that what a route gives depends on `Accept`, where it does.
+pub(crate) fn vary(route: &Route, response: &mut Response) {
     if route.gives.len() > 1 {
         response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
     }
-    response
 }
 
 /// `OPTIONS`, or a method that the path doesn't have.
@@ -115,15 +118,13 @@ fn body_is_taken(route: &Route, headers: &HeaderMap) -> Result<(), Problem> {
 
 /// Refuses a body that says it is too long before a byte of it is read: a client that waits for `100 Continue`
 /// (RFC 9110, 10.1.1) then hears why, and is not cut off while it sends.
-pub(crate) async fn refuse_by_length(request: Request, next: Next) -> Response {
-    let length =
-        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+fn length_is_taken(headers: &HeaderMap) -> Result<(), Problem> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     match length.filter(|length| *length > BODY_BYTES_MAX as u64) {
-        None => next.run(request).await,
+        None => Ok(()),
         Some(length) => {
             let detail = format!("it has {length} bytes: {BODY_BYTES_MAX} are taken");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body", "The body can't be taken", detail)
-                .into_response()
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body", "The body can't be taken", detail))
         }
     }
 }
@@ -168,29 +169,40 @@ fn specificity(range: &str, offer: &str) -> Option<u8> {
     }
 }
 
-/// Completes an answer: 304 where the client has it already, what is left of a quota, and what browsers must know.
-pub(crate) async fn complete(request: Request, next: Next) -> Response {
-    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    let known: Vec<HeaderValue> = request.headers().get_all(header::IF_NONE_MATCH).iter().cloned().collect();
-    let mut response = next.run(request).await;
-    if is_read && response.status() == StatusCode::OK && is_known(&known, response.headers()) {
-        response = not_modified(response);
+/// What a request says of the answers that it has.
+pub(crate) struct Conditions {
+    is_read: bool,
+    known: Vec<HeaderValue>,
+}
+
+impl Conditions {
+    pub(crate) fn of(request: &Request) -> Conditions {
+        let known = request.headers().get_all(header::IF_NONE_MATCH).iter().cloned().collect();
+        Conditions { is_read: matches!(*request.method(), Method::GET | Method::HEAD), known }
     }
-    if let Some(allowance) = response.extensions().get::<Allowance>().cloned() {
-        allowance.write(response.headers_mut());
+
+    /// Completes an answer: 304 where the client has it already, what is left of a quota, and what browsers must know.
+    pub(crate) fn complete(self, mut response: Response) -> Response {
+        if self.is_read && response.status() == StatusCode::OK && is_known(&self.known, response.headers()) {
+            response = not_modified(response);
+        }
+        if let Some(allowance) = response.extensions_mut().remove::<Allowance>() {
+            allowance.write(response.headers_mut());
+        }
+        let headers = response.headers_mut();
+        let is_page =
+            headers.get(header::CONTENT_TYPE).is_some_and(|media| media.as_bytes().starts_with(b"text/html"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let policy = if is_page { PAGE_POLICY } else { DATA_POLICY };
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(PERMITTED_ORIGIN, HeaderValue::from_static("same-origin"));
+        // Whatever is somebody's is kept by nobody on the way; who has a tag asks again with it.
+        let has_tag = headers.contains_key(header::ETAG);
+        let kept = HeaderValue::from_static(if has_tag { "private, no-cache" } else { "no-store" });
+        headers.entry(header::CACHE_CONTROL).or_insert(kept);
+        response
     }
-    let headers = response.headers_mut();
-    let is_page =
-        headers.get(header::CONTENT_TYPE).is_some_and(|media| media.as_bytes().starts_with(b"text/html"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(if is_page { PAGE_POLICY } else { DATA_POLICY });
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(PERMITTED_ORIGIN, HeaderValue::from_static("same-origin"));
-    // Whatever is somebody's is kept by nobody on the way; who has a tag asks again with it.
-    let has_tag = headers.contains_key(header::ETAG);
-    let kept = HeaderValue::from_static(if has_tag { "private, no-cache" } else { "no-store" });
-    headers.entry(header::CACHE_CONTROL).or_insert(kept);
-    response
 }
 
 /// Whether the client names the tag that the answer has (RFC 9110, 13.1.2: compared weakly).

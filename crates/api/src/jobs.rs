@@ -4,7 +4,6 @@ use crate::prefer::Preferences;
 use crate::routes::JSON;
 use crate::watch::has_ended;
 use crate::{Api, Caller, Problem, idempotency, money};
-use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -22,6 +21,8 @@ use std::time::Duration;
 /// Seconds between two looks at a job that we suggest.
 const LOOK_AGAIN_S: u32 = 1;
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// Patterns of a job that are checked where the request is answered, in bytes.
+const LIGHT_BYTES_MAX: usize = 200;
 /// How deep a body's lists and objects may stand in each other.
 const DEPTH_MAX: usize = 16;
 
@@ -63,8 +64,6 @@ pub(crate) struct SubmitQuery {
 pub(crate) async fn submit(
     State(api): State<Api>,
     caller: Caller,
-    Extension(rates): money::ServiceRates,
-    Extension(guard): money::ServiceGuard,
     query: Result<Query<SubmitQuery>, QueryRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -73,9 +72,9 @@ pub(crate) async fn submit(
     let posted = parse(&body?)?;
     let key = idempotency::key_of(&headers, &posted)?;
     let mut spec = checked(posted).await?;
-    money::refuse_foreign(&caller, &guard, &spec)?;
+    money::refuse_foreign(&api, &caller, &spec)?;
     if query.validate_only {
-        return money::plan(&api, &caller, (&rates, &guard), &spec).await;
+        return money::plan(&api, &caller, &spec).await;
     }
     let turn = api.twins.enter(&caller.tenant, key.as_ref()).await?;
     money::refuse_spent(&api, &caller, key.as_ref()).await?;
@@ -165,23 +164,35 @@ fn depth_of(body: &[u8]) -> usize {
     most
 }
 
-/// The job that is posted, if it can be one. Its patterns are compiled to know that, which takes a processor for up
-/// to seconds, and so is done beside the threads that answer others.
+/// The job that is posted, if it can be one. To know that its patterns are compiled, which takes a processor for up to
+/// seconds, and then is done beside the threads that answer others.
 async fn checked(posted: Json) -> Result<JobSpec, Problem> {
-    let checking = tokio::task::spawn_blocking(move || {
-        let spec: JobSpec =
-            serde_json::from_value(posted).map_err(|e| Problem::invalid(format!("the job: {e}")))?;
-        if spec.output.is_some() {
-            let detail = "`output` is the service's to choose: leave it out";
-            return Err(Problem::invalid(detail).at("/output".into()));
-        }
-        spec.check().map_err(|e| Problem::invalid(e.detail).at(e.pointer))?;
-        Ok(spec)
-    });
-    checking.await.map_err(|e| {
+    let spec: JobSpec =
+        serde_json::from_value(posted).map_err(|e| Problem::invalid(format!("the job: {e}")))?;
+    if spec.output.is_some() {
+        let detail = "`output` is the service's to choose: leave it out";
+        return Err(Problem::invalid(detail).at("/output".into()));
+    }
+    let is_light = is_light(&spec);
+    let check = move || match spec.check() {
+        Ok(()) => Ok(spec),
+        Err(e) => Err(Problem::invalid(e.detail).at(e.pointer)),
+    };
+    if is_light {
+        return check();
+    }
+    tokio::task::spawn_blocking(check).await.map_err(|e| {
         tracing::error!(error = %e, "a job could not be checked");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The service failed", "its log says more")
     })?
+}
+
+/// Whether patterns compile in less time than another thread takes to begin: what is short, and repeats nothing by a
+/// number, which can make much of little.
+fn is_light(spec: &JobSpec) -> bool {
+    let regexes =
+        || spec.patterns.iter().map(|pattern| pattern.regex.as_str()).chain(spec.filter.url_regex.as_deref());
+    regexes().map(str::len).sum::<usize>() <= LIGHT_BYTES_MAX && !regexes().any(|regex| regex.contains('{'))
 }
 
 #[derive(Debug, Deserialize)]

@@ -27,9 +27,13 @@ mod trail;
 mod watch;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use dragnet_job::guard::Guard;
+use dragnet_job::rates::Rates;
 use dragnet_pattern::Store;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch::Receiver;
@@ -42,17 +46,24 @@ pub use problem::Problem;
 /// The largest body of a request.
 pub(crate) const BODY_BYTES_MAX: usize = 4 << 20;
 
-/// What the API serves.
+/// What the API serves. Each request takes a clone, which is cheap.
 #[derive(Clone)]
-pub struct Api {
+pub struct Api(Arc<Served>);
+
+/// What an [`Api`] is made of.
+pub struct Served {
     /// The Status DB.
     pub store: Arc<dyn Store>,
     /// The URI of the folder of all jobs' output.
     pub output: String,
     /// Who is let in.
-    pub door: Arc<Door>,
+    pub door: Door,
     /// How long the body of a request may take.
     pub client_time: Duration,
+    /// What a plan is reckoned by.
+    pub rates: Rates,
+    /// What jobs may read.
+    pub guard: Guard,
     watches: watch::Watches,
     twins: idempotency::Twins,
 }
@@ -62,24 +73,46 @@ impl Api {
     pub fn new(
         store: Arc<dyn Store>,
         output: String,
-        door: Arc<Door>,
+        door: Door,
         client_time: Duration,
+        (rates, guard): (Rates, Guard),
         stopped: Receiver<bool>,
     ) -> Api {
-        let watches = watch::Watches::new(stopped);
-        Api { store, output, door, client_time, watches, twins: idempotency::Twins::default() }
+        let (watches, twins) = (watch::Watches::new(stopped), idempotency::Twins::default());
+        Api(Arc::new(Served { store, output, door, client_time, rates, guard, watches, twins }))
     }
 }
 
-/// The routes of the table, behind what HTTP asks of all of them and the door. What is added last sees a request
-/// first.
+impl Deref for Api {
+    type Target = Served;
+
+    fn deref(&self) -> &Served {
+        &self.0
+    }
+}
+
+/// The routes of the table, behind what is asked of every request.
 pub fn router(api: Api) -> Router {
-    routes::router()
-        .layer(from_fn_with_state(api.client_time, body::in_time))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(from_fn_with_state(api.door.clone(), door::enter))
-        .layer(from_fn(gate::refuse_by_length))
-        .layer(from_fn(gate::pass))
-        .layer(from_fn(gate::complete))
-        .with_state(api)
+    routes::router().layer(from_fn_with_state(api.clone(), serve)).with_state(api)
+}
+
+/// One layer for all that comes before and after a handler: each layer of axum's copies those beneath it for every
+/// request, which came to more than they did.
+async fn serve(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let conditions = gate::Conditions::of(&request);
+    let response = admitted(&api, request, next).await.unwrap_or_else(|refusal| *refusal);
+    conditions.complete(response)
+}
+
+/// The handler's answer to a request that HTTP has nothing against, that may be asked, and whose body has come.
+async fn admitted(api: &Api, mut request: Request, next: Next) -> Result<Response, Box<Response>> {
+    let route = gate::pass(&mut request)?;
+    let guest = api.door.enter(route, &mut request).await?;
+    let mut response = match body::in_time(request, api.client_time).await {
+        Ok(request) => next.run(request).await,
+        Err(refusal) => *refusal,
+    };
+    gate::vary(route, &mut response);
+    api.door.leave(guest, &mut response);
+    Ok(response)
 }

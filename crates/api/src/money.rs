@@ -10,15 +10,12 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dragnet_job::estimate::{self, TIME_MAX, estimate};
-use dragnet_job::guard::Guard;
-use dragnet_job::rates::Rates;
 use dragnet_job::spec::JobSpec;
 use dragnet_job::{budget, dataset, invoice, usage};
 use dragnet_pattern::{IdempotencyKey, Statement};
 use dragnet_tenant::{Tenant, now_ms};
 use serde::Deserialize;
 use serde_json::json;
-use std::sync::Arc;
 
 /// The most events of one page.
 const EVENTS_MAX: usize = 1000;
@@ -27,12 +24,8 @@ const PAGE_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The answer to `validate_only=true`: the plan of a job that is not submitted.
-pub(crate) async fn plan(
-    api: &Api,
-    caller: &Caller,
-    by: (&Rates, &Guard),
-    spec: &JobSpec,
-) -> Result<Response, Problem> {
+pub(crate) async fn plan(api: &Api, caller: &Caller, spec: &JobSpec) -> Result<Response, Problem> {
+    let by = (&api.rates, &api.guard);
     let plan = estimate(&*api.store, &caller.tenant, spec, by, TIME_MAX).await.map_err(|e| match e {
         estimate::Error::Store(e) => e.into(),
         estimate::Error::Limits(detail) => {
@@ -128,9 +121,9 @@ pub(crate) async fn usage(
 }
 
 /// Refuses a dataset that is not the caller's, as far as its entries tell; what they hold is checked when it is listed.
-pub(crate) fn refuse_foreign(caller: &Caller, guard: &Guard, spec: &JobSpec) -> Result<(), Problem> {
+pub(crate) fn refuse_foreign(api: &Api, caller: &Caller, spec: &JobSpec) -> Result<(), Problem> {
     let tenant = Tenant { id: caller.tenant.clone(), settings: (*caller.settings).clone() };
-    let policy = guard.policy(&tenant);
+    let policy = api.guard.policy(&tenant);
     for (n, source) in spec.dataset.iter().enumerate() {
         dataset::allows(&policy, source).map_err(|e| {
             let title = "The dataset may not be read";
@@ -140,9 +133,3 @@ pub(crate) fn refuse_foreign(caller: &Caller, guard: &Guard, spec: &JobSpec) -> 
     }
     Ok(())
 }
-
-/// What jobs may read on this service.
-pub(crate) type ServiceGuard = Extension<Arc<Guard>>;
-
-/// The rates of this service, for plans.
-pub(crate) type ServiceRates = Extension<Arc<Rates>>;

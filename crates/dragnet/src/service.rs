@@ -169,12 +169,10 @@ impl Service {
             let bound = runtime.block_on(TcpListener::bind(listen.at));
             let listener = bound.with_context(|| format!("listen on {}", listen.at))?;
             url = format!("http://{}", listener.local_addr()?);
-            let (door, client_time) = (Arc::new(door), listen.limits.client_time());
-            let api = router(Api::new(store.clone(), output, door, client_time, stop.subscribe()))
-                .layer(axum::Extension(Arc::new(rates.clone())))
-                .layer(axum::Extension(Arc::new(guard.clone())));
+            let (client_time, by) = (listen.limits.client_time(), (rates.clone(), guard.clone()));
+            let api = Api::new(store.clone(), output, door, client_time, by, stop.subscribe());
             let app = health::public_router(health.clone())
-                .fallback_service(api)
+                .fallback_service(router(api))
                 .layer(axum::middleware::from_fn_with_state(health.clone(), health::watch));
             http.push(runtime.spawn(async move {
                 tokio::join!(listen::serve(listener, app, listen.limits, closed), trail);
