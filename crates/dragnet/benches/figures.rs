@@ -294,8 +294,8 @@ fn hops(name: &str, store: Arc<dyn Store>) {
                     for claim in claims {
                         let store = store.clone();
                         steps.spawn(async move {
-                            let sql = "insert into ledger (tenant, work_id, meter, seq, quantity, unit, price_micros, amount_micros, \
-                                       currency, rates_version, at_ms) values ('default', ?1, 'hop', 1, 1, 'hop', 1, 1, 'USD', 'v', 1)";
+                            let sql = "insert into ledger (tenant, work_id, meter, seq, quantity, unit, per, price_micros, amount_micros, \
+                                       currency, rates_version, at_ms) values ('default', ?1, 'hop', 1, 1, 'hop', 1, 1, 1, 'USD', 'v', 1)";
                             let mut advance = Advance::to(Next::Done).publish(topic::MONITOR).publish(topic::BILLING);
                             advance.stage = Some("monitor");
                             advance.side.push(Statement::new(sql, vec![claim.work.id.as_str().into()]));
