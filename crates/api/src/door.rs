@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// How long a key is taken without a look at the store: so long a revoked one may live on, and a new limit wait.
 pub const KEPT: Duration = Duration::from_secs(2);
+/// The most of a path that the audit log is told.
+const TARGET_BYTES_MAX: usize = 200;
 /// Keys that are kept before those that are stale are thrown away.
 const KNOWN_MAX: usize = 10_000;
 
@@ -130,7 +132,9 @@ impl Door {
         let Some(scope) = route.scope else { return Ok(Guest::default()) };
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let address = address.map_or_else(String::new, |ConnectInfo(peer)| peer.ip().to_string());
+        // What is longer names nothing that is here, and the log is for ever.
         let path = request.uri().path();
+        let path = path.get(..TARGET_BYTES_MAX).unwrap_or(path);
         let caller = match self.admit(request.headers(), Some(scope), address).await {
             Ok(caller) => caller,
             Err(Refusal { problem, noted }) => {

@@ -181,6 +181,12 @@ pub static KINDS: &[Kind] = &[
         remedy: "Repeat the request after Retry-After; `RateLimit` says what is left.",
     },
     Kind {
+        name: "too-many-counts",
+        status: "422",
+        means: "The job's hits come to more different things than the service counts.",
+        remedy: "Take the hits page by page and count them yourself, or count by something coarser, such as the host.",
+    },
+    Kind {
         name: "too-many-watchers",
         status: "503",
         means: "As many clients follow events or wait for jobs as this process serves at once.",

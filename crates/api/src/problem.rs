@@ -140,6 +140,10 @@ impl From<hits::Error> for Problem {
                 let title = "The hits are not kept any more";
                 Problem::new(StatusCode::GONE, "hits-expired", title, e.to_string())
             }
+            hits::Error::Counts => {
+                let title = "Too many different things to count";
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too-many-counts", title, e.to_string())
+            }
             hits::Error::Output(_) | hits::Error::Run(_) | hits::Error::Part(_) => {
                 tracing::error!(error = %e, "hits could not be read");
                 Problem::unreadable()

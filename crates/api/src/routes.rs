@@ -158,7 +158,7 @@ pub static ROUTES: &[Route] = &[
             parameters: &["hits_limit", "hits_cursor", "order", "count_by", "top", "redact"],
             takes: None,
             answers: &[(200, "Hits"), (304, "NotModified")],
-            problems: &[400, 404, 409, 410],
+            problems: &[400, 404, 409, 410, 422],
         }),
         handler: || get(hits::hits),
     },

@@ -66,12 +66,25 @@ impl ReachArgs {
         public.into_iter().chain(hosts).chain(ports).collect()
     }
 
-    /// What tenants may read, beside a state folder and an output.
-    pub(crate) fn guard(&self, state: &Path, output: &str) -> Result<Guard> {
+    /// What tenants may read, beside the service's own: a state folder, a store's file and an output.
+    pub(crate) fn guard(&self, state: &Path, store: Option<&Path>, output: &str) -> Result<Guard> {
         let real = |root: &PathBuf| {
             root.canonicalize().with_context(|| format!("find `--data-root {}`", root.display()))
         };
         let roots: Result<Vec<PathBuf>> = self.data_root.iter().map(real).collect();
-        Ok(Guard { roots: roots?, own: vec![output.to_owned(), uri::of_path(state)] })
+        let mut own = vec![output.to_owned()];
+        let mut files = vec![state.to_owned()];
+        files.extend(uri::to_path(output));
+        if let Some(database) = store {
+            files.extend(
+                ["", "-wal", "-shm"].map(|end| PathBuf::from(format!("{}{end}", database.display()))),
+            );
+        }
+        for file in files {
+            // A link's name and what it leads to are the same data.
+            own.extend(file.canonicalize().ok().map(|real| uri::of_path(&real)));
+            own.push(uri::of_path(&file));
+        }
+        Ok(Guard { roots: roots?, own })
     }
 }

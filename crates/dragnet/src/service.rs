@@ -155,7 +155,7 @@ impl Service {
         args.reach.set(strangers);
         let output = output_uri(args.output.as_deref(), &state)?;
         Output::at(&output)?.probe().with_context(|| format!("use `{output}` for output"))?;
-        let guard = args.reach.guard(&state, &output)?;
+        let guard = args.guard(&state, &output)?;
         let ((stop, stopped), (close, closed)) = (watch::channel(false), watch::channel(false));
         let disk = Disk::new(local_folders(&state, &output), operation.disk_low_mib);
         let metrics = Metrics::new(args.mappers(), Policy::default().at_once);
@@ -411,14 +411,19 @@ pub(crate) fn open_store(args: &ServiceArgs, state: &Path) -> Result<Arc<dyn Sto
 
 /// The Status DB that `--store` names, else the one in the state folder.
 pub(crate) fn store_at(url: Option<&str>, state: &Path, has_notices: bool) -> Result<Arc<dyn Store>> {
-    let file = match url {
-        None => state.join("dragnet.db"),
-        Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-            return open_postgres(url, has_notices);
-        }
-        Some(url) => PathBuf::from(url.strip_prefix("sqlite:").unwrap_or(url)),
-    };
-    Ok(Arc::new(sqlite::open(&file, MACHINES, MODULES)?))
+    match store_file(url, state) {
+        Some(file) => Ok(Arc::new(sqlite::open(&file, MACHINES, MODULES)?)),
+        None => open_postgres(url.unwrap_or_default(), has_notices),
+    }
+}
+
+/// The file of a Status DB that is one.
+pub(crate) fn store_file(url: Option<&str>, state: &Path) -> Option<PathBuf> {
+    match url {
+        None => Some(state.join("dragnet.db")),
+        Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => None,
+        Some(url) => Some(PathBuf::from(url.strip_prefix("sqlite:").unwrap_or(url))),
+    }
 }
 
 #[cfg(feature = "postgres")]
@@ -457,6 +462,11 @@ pub(crate) fn make_private(folder: &Path) -> Result<()> {
 }
 
 impl ServiceArgs {
+    /// What tenants may read, beside this service's own.
+    pub(crate) fn guard(&self, state: &Path, output: &str) -> Result<Guard> {
+        self.reach.guard(state, store_file(self.store.as_deref(), state).as_deref(), output)
+    }
+
     /// The engine of a Hadoop cluster, if the service has one.
     #[cfg(feature = "hadoop")]
     pub(crate) fn hadoop(&self, mapper_flags: Vec<String>) -> Result<Option<Arc<dyn Engine>>> {

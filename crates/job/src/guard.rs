@@ -1,11 +1,11 @@
 //! What each tenant's jobs may read on this service.
 
 use dragnet_objects::Policy;
-use dragnet_tenant::{ANY, DEFAULT, Tenant};
+use dragnet_tenant::{ANY, DEFAULT, PUBLIC, Tenant};
 use std::path::{Path, PathBuf};
 
-/// What a tenant without a list of datasets may read: what everybody can.
-const PUBLIC: [&str; 2] = ["http://", "https://"];
+/// What holds the machine's and each process's secrets, as the environment of the service, and no data.
+const MACHINE: [&str; 3] = ["file:///proc", "file:///sys", "file:///dev"];
 
 /// What the service itself says of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,19 +18,21 @@ pub struct Guard {
 
 impl Guard {
     /// The policy of a tenant. The default tenant, who needs no key, is whoever runs the service: its own rights on the
-    /// machine are the limit, and the roots if there are any.
+    /// machine are the limit, and the roots if there are any. Once it has a list it is a tenant as any other.
     pub fn policy(&self, tenant: &Tenant) -> Policy {
         let roots = (!self.roots.is_empty()).then(|| self.roots.clone());
-        if tenant.id == DEFAULT {
+        let within = tenant.settings.datasets.clone();
+        if tenant.id == DEFAULT && within.is_none() {
             return Policy { roots, ..Policy::default() };
         }
-        let within = tenant.settings.datasets.clone();
+        let never: Vec<String> = self.own.iter().cloned().chain(MACHINE.map(str::to_owned)).collect();
         if within.as_ref().is_some_and(|within| within.iter().any(|prefix| prefix == ANY)) {
-            return Policy { within: None, never: self.own.clone(), roots };
+            // A link could lead to what is the service's own.
+            return Policy { within: None, never, roots: roots.or(Some(vec!["/".into()])) };
         }
         let within = within.unwrap_or_else(|| PUBLIC.map(str::to_owned).to_vec());
         let roots = roots.unwrap_or_else(|| within.iter().filter_map(|prefix| folder(prefix)).collect());
-        Policy { within: Some(within), never: self.own.clone(), roots: Some(roots) }
+        Policy { within: Some(within), never, roots: Some(roots) }
     }
 }
 
@@ -57,7 +59,7 @@ mod tests {
             let datasets = datasets.map(|all| all.iter().map(|one| (*one).to_owned()).collect());
             guard.policy(&Tenant { id: id.into(), settings: Settings { datasets, ..Settings::default() } })
         };
-        let rows: [(&str, Option<&[&str]>, &str, bool); 10] = [
+        let rows: [(&str, Option<&[&str]>, &str, bool); 13] = [
             (DEFAULT, None, "/etc/hosts", true),
             (DEFAULT, None, "s3://any/a", true),
             ("acme", None, "https://host/a", true),
@@ -65,6 +67,9 @@ mod tests {
             ("acme", None, "s3://any/a", false),
             ("acme", Some(&["any"]), "/etc/hosts", true),
             ("acme", Some(&["any"]), "/srv/state/output/other/job", false),
+            ("acme", Some(&["any"]), "/proc/self/environ", false),
+            (DEFAULT, Some(&["s3://x/"]), "s3://x/a", true),
+            (DEFAULT, Some(&["s3://x/"]), "/srv/state/output/other/job", false),
             ("acme", Some(&["s3://acme/", "file:///srv/"]), "s3://acme/a", true),
             ("acme", Some(&["s3://acme/", "file:///srv/"]), "https://host/a", false),
             ("acme", Some(&["file:///srv/"]), "/srv/state/output/other/job", false),

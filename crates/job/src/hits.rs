@@ -80,6 +80,11 @@ pub enum Error {
     /// The cursor is none of ours.
     #[error("`{0}` is no cursor of this list: begin without one")]
     Cursor(String),
+    /// More different things than are counted.
+    #[error(
+        "more than {COUNTS_MAX} different things: take the hits themselves, page by page, and count them there"
+    )]
+    Counts,
     /// They were kept for as long as the service keeps them.
     #[error("the hits of this job are not kept any more; its coverage, its digest and its bill are")]
     Expired,
@@ -220,6 +225,9 @@ async fn read_page(
     }
 }
 
+/// The most different things that are counted: each is kept in memory until all are.
+const COUNTS_MAX: usize = 1_000_000;
+
 /// Counts all hits that are shown now, most frequent first, equal counts by key.
 ///
 /// # Errors
@@ -257,8 +265,11 @@ async fn count_all(
                 let key = by.key(&hit);
                 let key = if redacted && by == CountBy::Match { veil(&key) } else { key };
                 *counts.entry(key).or_default() += 1;
-                Ok(true)
+                Ok(counts.len() <= COUNTS_MAX)
             })?;
+            if counts.len() > COUNTS_MAX {
+                return Err(Error::Counts);
+            }
         }
     }
     let mut counts: Vec<(String, u64)> = counts.into_iter().collect();

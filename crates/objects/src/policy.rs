@@ -2,7 +2,7 @@
 //! mapper runs.
 //!
 //! URIs are compared as they are understood, not as they are written: scheme and host in lower case, without the
-//! scheme's own port, escapes undone. One that climbs (`..`) is refused, and a prefix ends where a name ends, so that
+//! scheme's own port, escapes undone where there are any. One that climbs (`..`) is refused, and a prefix ends where a name ends, so that
 //! `s3://crawl` does not open `s3://crawl-of-others`.
 
 use crate::{Error, uri};
@@ -40,11 +40,13 @@ impl Policy {
             return Ok(());
         }
         let denied = |why: &str| Error::Denied(format!("`{entry}` {why}"));
-        let whole = understood(entry).ok_or_else(|| denied("climbs or is no URI: name it without `..`"))?;
+        let whole = understood(entry).ok_or_else(|| {
+            denied("can't be understood in one way: name it as a URI without `..` and `//`")
+        })?;
         let begins = |prefixes: &[String]| {
             prefixes.iter().filter_map(|prefix| understood(prefix)).any(|prefix| is_beneath(&whole, &prefix))
         };
-        if begins(&self.never) {
+        if begins(&self.never) || self.is_own_elsewhere(&whole) {
             return Err(denied("is the service's own, and no dataset"));
         }
         if self.within.as_ref().is_some_and(|within| !begins(within)) {
@@ -58,6 +60,13 @@ impl Policy {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether it lies in HDFS where the service's own does, whatever the name of the NameNode: it has several.
+    fn is_own_elsewhere(&self, whole: &str) -> bool {
+        let path = |uri: &str| Some(format!("hdfs:///{}", uri.strip_prefix("hdfs://")?.split_once('/')?.1));
+        let never = self.never.iter().filter_map(|prefix| path(&understood(prefix)?));
+        path(whole).is_some_and(|whole| never.into_iter().any(|prefix| is_beneath(&whole, &prefix)))
     }
 
     fn root_of<'a>(&self, path: &'a Path) -> Option<(PathBuf, &'a Path)> {
@@ -89,27 +98,40 @@ impl Policy {
     }
 }
 
-/// A URI or path as it is understood. None for one that climbs or can't be understood.
+/// A URI or path as it is understood. None for one that climbs or can't be understood, or that could be understood in
+/// two ways: of a store's key, one that has an empty name in it, as some drop it.
 fn understood(entry: &str) -> Option<String> {
     let uri = if entry.starts_with('/') { uri::of_path(Path::new(entry)) } else { entry.to_owned() };
     if uri.len() >= 5 && uri[..5].eq_ignore_ascii_case("file:") {
         let path = uri::to_path(&format!("file:{}", &uri[5..])).ok()?;
-        return climbs(path.to_str()?)
-            .then_some(())
-            .map_or(Some(format!("file://{}", path.display())), |()| None);
+        let plain: PathBuf = path.components().collect();
+        return (!climbs(path.to_str()?)).then(|| format!("file://{}", plain.display()));
     }
     let (scheme, rest) = uri.split_once("://")?;
     let scheme = scheme.to_ascii_lowercase();
     let (authority, key) = rest.split_once('/').unwrap_or((rest, ""));
+    let authority = plain_authority(&scheme, authority)?;
+    // Over HTTP a key is escaped; elsewhere it is what it says.
+    let is_web = scheme.starts_with("http");
+    let key = if is_web { unescaped(key)? } else { key.to_owned() };
+    let is_plain = is_web || !key.trim_end_matches('/').split('/').any(str::is_empty) || key.is_empty();
+    (is_plain && !climbs(&key)).then(|| format!("{scheme}://{authority}/{key}"))
+}
+
+/// A server or bucket in the one way of writing it.
+pub(crate) fn plain_authority(scheme: &str, authority: &str) -> Option<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:[]".contains(c);
+    if !authority.chars().all(is_plain) {
+        return None;
+    }
     let authority = authority.to_ascii_lowercase();
-    let own_port = match scheme.as_str() {
-        "http" => ":80",
-        "https" => ":443",
-        _ => "",
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if port.chars().all(|c| c.is_ascii_digit()) => (host, port),
+        _ => (authority.as_str(), ""),
     };
-    let authority = authority.strip_suffix(own_port).unwrap_or(&authority);
-    let key = unescaped(key)?;
-    (!climbs(&key)).then(|| format!("{scheme}://{authority}/{key}"))
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let is_own = matches!((scheme, port), (_, "") | ("http", "80") | ("https", "443"));
+    Some(if is_own { host.to_owned() } else { format!("{host}:{port}") })
 }
 
 fn climbs(path: &str) -> bool {
@@ -146,8 +168,17 @@ mod tests {
             ("s3://crawl/2024/", "s3://crawl/2024", true),
             ("s3://crawl/2024/", "s3://crawl/2025/a", false),
             ("s3://crawl/a/", "s3://crawl/a/../b", false),
-            ("s3://crawl/a/", "s3://crawl/a/%2e%2E/b", false),
-            ("s3://crawl/a/", "s3://crawl/%61/b", true),
+            ("s3://crawl/a/", "s3://crawl/a/%2e%2E/b", true),
+            ("s3://crawl/a/", "s3://crawl/%61/b", false),
+            ("s3://crawl/", "s3://crawl//a", false),
+            ("s3://crawl/", "s3://crawl/a//b", false),
+            ("s3://crawl/", "s3://crawl/a/b/", true),
+            ("s3://crawl", "s3://crawl#/a", false),
+            ("https://host/a/", "https://host/%61/b", true),
+            ("https://host/a/", "https://host/a/%2e%2E/b", false),
+            ("https://host/", "https://host./x", true),
+            ("hdfs://node:8020/a/", "hdfs://NODE.:8020/a/b", true),
+            ("file:///data/", "/data//a", true),
             ("https://host/", "HTTPS://Host:443/x", true),
             ("https://host/", "https://host:8443/x", false),
             ("https://host/", "https://host.evil/x", false),
@@ -165,9 +196,25 @@ mod tests {
         for (prefix, entry, may) in rows {
             assert_eq!(policy(prefix).check(entry).is_ok(), may, "{prefix} {entry}");
         }
-        let own = Policy { never: vec!["file:///state/output".into()], ..Policy::default() };
-        assert!(own.check("/state/output/t/job/plan.json").is_err());
-        assert!(own.check("/state/data").is_ok());
+        let never = ["file:///state/output", "s3://own/out", "hdfs://node:8020/out"];
+        let own = Policy { never: never.map(str::to_owned).to_vec(), ..Policy::default() };
+        let rows = [
+            ("/state/output/t/job/plan.json", false),
+            ("/state//output/t/job/plan.json", false),
+            ("/state/data", true),
+            ("s3://own/out/t/plan.json", false),
+            ("s3://OWN./out/t/plan.json", false),
+            ("s3://own//out/t/plan.json", false),
+            ("s3://own#/out/t/plan.json", false),
+            ("s3://own/data", true),
+            ("hdfs://node.:8020/out/t", false),
+            ("hdfs://10.0.0.1:8020/out/t", false),
+            ("hdfs://cluster/out/t", false),
+            ("hdfs://node:8020/data", true),
+        ];
+        for (entry, may) in rows {
+            assert_eq!(own.check(entry).is_ok(), may, "{entry}");
+        }
         assert!(Policy::default().check("/data/../etc").is_ok());
     }
 

@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use error::Error;
 pub use secret::{KeyError, Presented, Secret};
-pub use tenants::{ANY, Settings, Tenant, add, any, find, list, set};
+pub use tenants::{ANY, PUBLIC, Settings, Tenant, add, any, find, list, set};
 
 /// The tenant of a service without tenants.
 pub const DEFAULT: &str = "default";

@@ -36,6 +36,9 @@ pub struct Settings {
 /// The entry of [`Settings::datasets`] that stands for all.
 pub const ANY: &str = "any";
 
+/// What a tenant without a list may read: what everybody can.
+pub const PUBLIC: [&str; 2] = ["http://", "https://"];
+
 /// Finds a tenant. [`DEFAULT`] is there even if nobody has made it.
 ///
 /// # Errors
@@ -81,6 +84,12 @@ pub async fn add(store: &dyn Store, id: &str, settings: &Settings, act: &Act) ->
     if find_made(store, id).await.is_ok() {
         return Err(Error::TenantExists(id.into()));
     }
+    let mut settings = settings.clone();
+    if id == DEFAULT && settings.datasets.is_none() {
+        // Who calls with a key is not who runs the service, for whom no list means all.
+        settings.datasets = Some(PUBLIC.map(str::to_owned).to_vec());
+    }
+    let settings = &settings;
     // Of two at once the second is refused by the primary key, and logged by nobody.
     let insert = Statement::new(
         "insert into tenant (id, settings, created_ms) values (?1, ?2, ?3)",

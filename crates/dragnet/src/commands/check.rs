@@ -58,7 +58,7 @@ fn rows(args: &ServiceArgs, operation: &OperationArgs, settings: &Settings) -> R
         "disk",
         disk.is_low().map_or(Ok("there is room".to_owned()), |low| Err(anyhow::anyhow!(low))),
     ));
-    match args.reach.guard(&state, output.as_deref().unwrap_or("")) {
+    match args.guard(&state, output.as_deref().unwrap_or("")) {
         Ok(guard) if guard.roots.is_empty() => {}
         Ok(guard) => rows.push(("data", Ok(format!("files beneath {:?}", guard.roots)))),
         Err(e) => rows.push(("data", Err(e))),

@@ -3,6 +3,8 @@
 use crate::harness::*;
 use crate::servers::{Behind, Faulty};
 use serde_json::json;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 
 /// A sandbox with a tenant that may read a folder and a prefix, and its key.
@@ -114,4 +116,95 @@ fn private_addresses_are_not_connected_to() {
     assert_ne!(run(&public[..2], "127.0.0.1"), "completed", "a port that is not the web's");
     assert_eq!(run(&[&public[..2], &["--allow-host", "127.0.0.1"]].concat(), "127.0.0.1"), "completed");
     assert_eq!(run(&[], "127.0.0.1"), "completed");
+}
+
+/// `any` is whatever is data: nothing of the service, of its machine, or what a link leads to.
+#[test]
+fn who_may_read_all_reads_nothing_of_the_service() {
+    let sandbox = Sandbox::new();
+    sandbox.write("data/good.txt", b"a needle-1\n");
+    let elsewhere = sandbox.path("elsewhere");
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    let store = format!("sqlite:{}", elsewhere.join("x.db").display());
+    let made = sandbox.run(&["tenant", "add", "acme", "--dataset", "any", "--store", &store]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let key = String::from_utf8(sandbox.run(&["key", "add", "acme", "--store", &store]).stdout).unwrap();
+    let key = key.split_whitespace().find(|word| word.starts_with("dnk_")).unwrap();
+    let service = sandbox.serve_with(&["--store", &store], None);
+    let state = sandbox.state();
+    let post = |query: &str, entry: &serde_json::Value| {
+        let spec = json!({ "patterns": [{ "name": "n", "regex": "needle-[0-9]+" }], "dataset": [entry] });
+        service.post_as(key, &format!("/v1/jobs{query}"), &spec.to_string())
+    };
+    for entry in [
+        json!("/proc/self/environ"),
+        json!({ "manifest": "/proc/self/environ" }),
+        json!("/proc/self/fd/"),
+        json!("/dev/shm/"),
+        json!(state),
+        json!(format!("/{}", state.display())),
+        json!(elsewhere.join("x.db")),
+        json!(elsewhere.join("x.db-wal")),
+    ] {
+        let answer = post("", &entry);
+        assert_eq!(answer.status, 403, "{entry}: {}", answer.body);
+    }
+    symlink(elsewhere.join("x.db"), sandbox.path("data/link.db")).unwrap();
+    let plan = post("?validate_only=true", &json!(sandbox.path("data"))).json();
+    assert_eq!((&plan["objects"], &plan["unreadable"]), (&json!(2), &json!(1)), "{plan}");
+    assert!(plan["unreadable_objects"][0]["object"].as_str().unwrap().ends_with("link.db"), "{plan}");
+    let refused = sandbox.run(&["tenant", "add", "default", "--store", &store]);
+    assert!(refused.status.success());
+    let key = String::from_utf8(sandbox.run(&["key", "add", "default", "--store", &store]).stdout).unwrap();
+    let key = key.split_whitespace().find(|word| word.starts_with("dnk_")).unwrap();
+    let spec = json!({ "patterns": [{ "name": "n", "regex": "x" }], "dataset": [sandbox.path("data")] });
+    let answer = service.post_as(key, "/v1/jobs", &spec.to_string());
+    assert_eq!(answer.status, 403, "with a key it is a tenant as any other: {}", answer.body);
+}
+
+/// Says of an object what a client wants to hear, and then sends without an end.
+fn without_end() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let (mut head, mut line) = (Vec::new(), String::new());
+                let mut lines = BufReader::new(stream.try_clone().unwrap());
+                while lines.read_line(&mut line).is_ok_and(|n| n > 2) {
+                    head.push(std::mem::take(&mut line).to_ascii_lowercase());
+                }
+                let range = head.iter().find_map(|line| line.strip_prefix("range: bytes=")).unwrap_or("0-0");
+                let status = match head[0].contains("/refused") && head[0].starts_with("get") {
+                    true => "404 Not Found".to_owned(),
+                    false if head[0].starts_with("head") => "200 OK\r\nContent-Length: 1000000".to_owned(),
+                    false => format!("206 Partial Content\r\nContent-Range: bytes {}/1000000", range.trim()),
+                };
+                let rest = "ETag: \"e\"\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nConnection: close\r\n\r\n";
+                let is_head = head[0].starts_with("head");
+                let _ = write!(stream, "HTTP/1.1 {status}\r\n{rest}");
+                while !is_head && stream.write_all(&[b'x'; 1 << 16]).is_ok() {}
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_server_that_sends_without_an_end_fills_no_memory() {
+    let sandbox = Sandbox::new();
+    let (service, server) = (sandbox.serve(), without_end());
+    for name in ["endless", "refused"] {
+        let url = format!("http://{server}/{name}.txt");
+        let spec = json!({ "patterns": [{ "regex": "x" }], "dataset": [url] });
+        let plan = service.post("/v1/jobs?validate_only=true", &spec.to_string());
+        assert_eq!(plan.status, 200, "{name}: {}", plan.body);
+        let plan = plan.json();
+        assert!(plan["complete"] == false || plan["unreadable"] == 1, "{name}: {plan}");
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid().as_raw_nonzero())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let mib = peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10;
+    assert!(mib < 400, "{mib} MiB");
 }

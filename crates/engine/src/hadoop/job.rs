@@ -197,11 +197,24 @@ impl Job<'_> {
     }
 }
 
-/// Whether a property is a secret, by its name: `fs.s3a.secret.key`, `ssl.client.keystore.password` and their like.
+/// Whether a property is a secret, by its name, as Hadoop's own `hadoop.security.sensitive-config-keys` has it, and Azure's
+/// and Google's: `fs.s3a.secret.key`, `ssl.client.keystore.password`, `fs.azure.account.key.ACCOUNT` and their like.
 fn is_secret(name: &str) -> bool {
+    const WORDS: [&str; 11] = [
+        "secret",
+        "password",
+        "keystore.pass",
+        "credential",
+        "oauth",
+        "session.token",
+        "session.key",
+        "account.key",
+        "private.key",
+        "encryption.key",
+        ".sas.",
+    ];
     let name = name.to_ascii_lowercase();
-    ["secret", "password", "credential"].iter().any(|word| name.contains(word))
-        || name.ends_with("access.key")
+    WORDS.iter().any(|word| name.contains(word)) || name.ends_with("access.key")
 }
 
 fn escape(text: &str) -> String {
@@ -223,6 +236,8 @@ mod tests {
             ("mapreduce.job.queuename", "q"),
             ("site.value", "<a & b>"),
             ("fs.s3a.access.key", "AKIA"),
+            ("fs.azure.account.key.data.dfs.core.windows.net", "hidden"),
+            ("fs.s3a.session.token", "hidden"),
             ("fs.s3a.secret.key", "hidden"),
             ("ssl.client.keystore.password", "hidden"),
             ("yarn.app.mapreduce.am.env", "HADOOP_MAPRED_HOME=/opt/hadoop, X=1"),

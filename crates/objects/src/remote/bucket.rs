@@ -2,6 +2,7 @@
 
 use super::polite::Polite;
 use super::runtime;
+use crate::policy::plain_authority;
 use crate::{Error, uri};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
@@ -12,6 +13,9 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
+
+/// Stores that are kept for the next object.
+const KNOWN_MAX: usize = 256;
 
 /// A server or bucket, and the store that speaks to it.
 #[derive(Debug, Clone)]
@@ -44,13 +48,19 @@ impl Place {
 impl Bucket {
     fn of(uri: &str, scheme: &str, authority: &str) -> Result<Bucket, Error> {
         static KNOWN: OnceLock<Mutex<HashMap<String, Bucket>>> = OnceLock::new();
-        let name = format!("{scheme}://{authority}");
+        // However it is written, it is one server, with one set of limits.
+        let plain = scheme.starts_with("http").then(|| plain_authority(scheme, authority)).flatten();
+        let name = format!("{scheme}://{}", plain.as_deref().unwrap_or(authority));
         let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bucket) = known.get(&name) {
             return Ok(bucket.clone());
         }
         let _inside = runtime::handle().enter();
         let store = connect(uri, scheme, authority, &name)?;
+        if known.len() >= KNOWN_MAX {
+            // What is in use goes on; it is made again where it is named again.
+            known.clear();
+        }
         let bucket = Bucket { name: name.clone(), store, escaped: scheme.starts_with("http") };
         known.insert(name, bucket.clone());
         Ok(bucket)

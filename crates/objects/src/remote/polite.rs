@@ -13,7 +13,7 @@ use object_store::client::{
     HttpService,
 };
 use reqwest::StatusCode;
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, RANGE, RETRY_AFTER};
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
@@ -35,8 +35,12 @@ pub struct Limits {
 const CONNECTIONS: usize = 16;
 /// The longest that a request waits for its server's patience.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Servers that are remembered before those are forgotten that nobody speaks to.
+const HOSTS_MAX: usize = 1000;
 /// Paths that are remembered as served.
 const SERVED_MAX: usize = 200_000;
+/// The most that is read of what a server says where it refuses.
+const REFUSAL_BYTES_MAX: u64 = 64 << 10;
 /// The pause after a first refusal without `Retry-After`; it doubles with each that follows.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -74,6 +78,9 @@ impl Polite {
     pub(super) fn of(name: &str) -> Polite {
         static HOSTS: OnceLock<Mutex<HashMap<String, Arc<Host>>>> = OnceLock::new();
         let mut hosts = HOSTS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        if hosts.len() >= HOSTS_MAX {
+            hosts.retain(|_, host| Arc::strong_count(host) > 1 || host.is_resting());
+        }
         let host = hosts.entry(name.to_owned()).or_insert_with(|| {
             let limits = LIMITS.get().copied().unwrap_or_default();
             Arc::new(Host::new(limits))
@@ -110,7 +117,7 @@ impl HttpService for Service {
         // Whoever was ahead in the queue may have been refused meanwhile.
         self.host.rest().await?;
         let is_head = request.method() == "HEAD";
-        let path = path_of(&request);
+        let (path, asked) = (path_of(&request), request.headers().get(RANGE).and_then(range_bytes));
         let mut response = self.inner.execute(request).await?;
         if self.host.refuses(response.status(), response.headers(), path) {
             // The store tries this status again, and not 403.
@@ -119,14 +126,21 @@ impl HttpService for Service {
         let length = response.headers().get(CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse().ok());
         // A HEAD states the length of what it does not send.
         self.host.pay(length.filter(|_| !is_head).unwrap_or(0)).await;
+        let left = match response.status() {
+            StatusCode::PARTIAL_CONTENT => asked.unwrap_or(u64::MAX),
+            status if status.is_success() => u64::MAX,
+            _ => REFUSAL_BYTES_MAX,
+        };
         // A connection is in use until its body has been read.
-        Ok(response.map(|body| HttpResponseBody::new(Held { body, _slot: slot })))
+        Ok(response.map(|body| HttpResponseBody::new(Held { body, left: Some(left), _slot: slot })))
     }
 }
 
-/// A body that keeps its connection's slot.
+/// A body that keeps its connection's slot, and ends soon after so many bytes: its length is the server's to say, and
+/// whoever reads it keeps all of it.
 struct Held {
     body: HttpResponseBody,
+    left: Option<u64>,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
@@ -138,7 +152,12 @@ impl Body for Held {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let Some(left) = self.left else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.left = left.checked_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -161,6 +180,10 @@ impl Host {
 
     fn manners(&self) -> std::sync::MutexGuard<'_, Manners> {
         self.manners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_resting(&self) -> bool {
+        self.manners().rest_until.is_some_and(|until| until > Instant::now())
     }
 
     /// Waits until the server has had its rest; fails, and asks it nothing, where that is longer than a request can
@@ -228,6 +251,12 @@ fn path_of(request: &HttpRequest) -> Option<u64> {
     Some(hasher.finish())
 }
 
+/// How many bytes a `Range` of one part asks for (RFC 9110, 14.1.2).
+fn range_bytes(value: &HeaderValue) -> Option<u64> {
+    let (first, last) = value.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
+    last.parse::<u64>().ok()?.checked_sub(first.parse().ok()?)?.checked_add(1)
+}
+
 /// A server that wants to be left alone for longer than a request can wait.
 #[derive(Debug, thiserror::Error)]
 #[error("it asks for {0} s of rest")]
@@ -245,7 +274,6 @@ fn retry_after(value: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reqwest::header::HeaderValue;
 
     #[test]
     fn knows_a_plea_for_patience() {

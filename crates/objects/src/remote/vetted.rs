@@ -7,7 +7,7 @@ use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::{Attempt, Policy};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Redirects that are followed at most.
@@ -26,8 +26,13 @@ enum Unreachable {
     Url(String),
 }
 
-/// The client, with the same patience as the unvetted one.
+/// The client, with the same patience as the unvetted one: one for all servers, as each would load the authorities that
+/// the machine trusts.
 pub(super) fn client() -> Result<HttpClient, reqwest::Error> {
+    static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
+    if let Some(client) = CLIENT.get() {
+        return Ok(HttpClient::new(client.clone()));
+    }
     let client = reqwest::Client::builder()
         .dns_resolver(Arc::new(Vetted))
         .redirect(Policy::custom(redirect))
@@ -36,7 +41,7 @@ pub(super) fn client() -> Result<HttpClient, reqwest::Error> {
         .read_timeout(Duration::from_secs(20))
         .timeout(Duration::from_secs(600))
         .build()?;
-    Ok(HttpClient::new(client))
+    Ok(HttpClient::new(CLIENT.get_or_init(|| client).clone()))
 }
 
 /// Checks what no resolver sees: a port, and an address that stands in a URL itself, in any way of writing it.
