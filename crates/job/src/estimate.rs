@@ -22,7 +22,7 @@ use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// The longest that an estimate takes.
 pub const TIME_MAX: Duration = Duration::from_secs(10);
@@ -32,6 +32,8 @@ const TIME_FOR_SUMS: Duration = Duration::from_millis(500);
 const LOOKS: usize = 16;
 /// Estimates that are drawn up at once; more wait, and their time runs.
 static AT_ONCE: Semaphore = Semaphore::const_new(4);
+/// Of them, of one tenant: its slow servers must not keep others from an answer.
+const AT_ONCE_OF_ONE: usize = 2;
 /// Objects that can't be read and are named one by one; all are counted.
 const UNREADABLE_NAMED_MAX: usize = 100;
 /// Archives of which some records are counted, and how much of each is read and decoded for it.
@@ -162,6 +164,7 @@ pub async fn estimate(
     time_max: Duration,
 ) -> Result<Estimate, Error> {
     let ends = Instant::now() + time_max.saturating_sub(TIME_FOR_SUMS);
+    let asks = tenant;
     let tenant = tenant::find(store, tenant).await?;
     let policy = tenant.as_ref().map(|tenant| guard.policy(tenant)).unwrap_or_default();
     let left = match &tenant {
@@ -172,11 +175,11 @@ pub async fn estimate(
     let shared = Shared::default();
     let (sees, sought) = (shared.clone(), spec.clone());
     let looking = async move {
-        // A permit goes back when the thread ends, not when nobody waits for it any more.
-        let Ok(permit) = AT_ONCE.acquire().await else { return };
+        // A turn goes back when the thread ends, not when nobody waits for it any more.
+        let Some(turn) = turn_of(asks).await else { return };
         let _ = tokio::task::spawn_blocking(move || {
             look_around(&policy, &sought, ends, &sees);
-            drop(permit);
+            drop(turn);
         })
         .await;
     };
@@ -197,6 +200,18 @@ pub async fn estimate(
             .push("these are more bytes than a job of the tenant may read: the job would fail".into());
     }
     Ok(estimate)
+}
+
+/// The right to look around, for as long as it is kept.
+async fn turn_of(tenant: &str) -> Option<(OwnedSemaphorePermit, SemaphorePermit<'static>)> {
+    static SHARES: Mutex<BTreeMap<String, Arc<Semaphore>>> = Mutex::new(BTreeMap::new());
+    let share = {
+        let mut shares = SHARES.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.retain(|_, share| Arc::strong_count(share) > 1);
+        let new = || Arc::new(Semaphore::new(AT_ONCE_OF_ONE));
+        shares.entry(tenant.to_owned()).or_insert_with(new).clone()
+    };
+    Some((share.acquire_owned().await.ok()?, AT_ONCE.acquire().await.ok()?))
 }
 
 /// Lists the dataset for at most half the time, then looks at what was listed until time ends.
@@ -451,6 +466,17 @@ async fn measured(store: &dyn Store, tenant: Option<&Tenant>) -> Result<(u64, u6
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tenant_has_no_more_than_its_share_of_turns() {
+        let soon = |tenant| tokio::time::timeout(Duration::from_secs(1), turn_of(tenant));
+        let slow = [soon("slow").await, soon("slow").await];
+        assert!(slow.iter().all(Result::is_ok));
+        assert!(soon("slow").await.is_err(), "a third of one tenant waits");
+        assert!(soon("other").await.is_ok(), "and another's first does not");
+        drop(slow);
+        assert!(soon("slow").await.is_ok());
+    }
 
     #[test]
     fn a_stride_visits_every_place_once() {
