@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A scan from a server of objects against one from disk and a bare client of the same server: S3 by moto, and a plain
-# HTTP server (nginx). Needs the corpus and ROOT/venv with moto.
+# A scan from a server of objects against one from disk and a bare client of the same server: a plain HTTP server (nginx),
+# the S3 client against the same nginx, which knows ranges and ETags and looks at no signature, and S3 by moto, which takes
+# more of the two cores than the scan. Needs the corpus and ROOT/venv with moto.
 #
 #   bench/served.sh ROOT      5 minutes on 2 cores
 set -euo pipefail
@@ -10,7 +11,8 @@ command -v nginx >/dev/null || apt-get install -y -qq nginx-light >/dev/null
 work=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
 disk=$work/warc
-mkdir "$disk"
+mkdir "$disk" "$work/crawl"
+ln -s ../warc "$work/crawl/warc"
 find "$root/corpus/warc" -name '*.warc.gz' | sort | head -2 | while read -r file; do ln "$file" "$disk/" || cp "$file" "$disk/"; done
 
 cat >"$work/nginx.conf" <<END
@@ -30,5 +32,7 @@ for file in "$disk"/*; do curl -s -H "x-amz-acl: public-read" -T "$file" "http:/
 
 bench() { cargo bench --quiet -p dragnet --all-features --bench figures -- served "$disk" "$@"; }
 bench http://127.0.0.1:5598/warc http://127.0.0.1:5598/warc
-export AWS_ENDPOINT_URL=http://127.0.0.1:5599 AWS_ACCESS_KEY_ID=a AWS_SECRET_ACCESS_KEY=b AWS_DEFAULT_REGION=us-east-1
+export AWS_ENDPOINT_URL=http://127.0.0.1:5598 AWS_ACCESS_KEY_ID=a AWS_SECRET_ACCESS_KEY=b AWS_DEFAULT_REGION=us-east-1
+bench s3://crawl/warc http://127.0.0.1:5598/crawl/warc
+export AWS_ENDPOINT_URL=http://127.0.0.1:5599
 bench s3://crawl/warc http://127.0.0.1:5599/crawl/warc
