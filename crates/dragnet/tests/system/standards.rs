@@ -88,29 +88,27 @@ fn schemathesis_finds_nothing() {
     // A schema can't say which expressions compile and which files are there.
     let config = "[[operations]]\ninclude-operation-id = \"submitJob\"\nchecks.positive_data_acceptance.enabled = false\n";
     let config = sandbox.write("schemathesis.toml", config.as_bytes());
-    let output = Command::new(schemathesis)
+    let mut command = Command::new(schemathesis);
+    command
         .current_dir(sandbox.folder.path())
         .arg("--config-file")
         .arg(config)
         .args(["run", &format!("{}/openapi.json", service.url), "--phases", "examples,coverage,fuzzing"])
-        .args([
-            "--max-examples",
-            "5",
-            "--max-time",
-            "75",
-            "--continue-on-failure",
-            "--seed",
-            "1",
-            "--workers",
-            "2",
-        ])
-        .args(["--generation-database", "none", "--suppress-health-check", "all", "--no-shrink"])
-        .args(["-H", &format!("Authorization: Bearer {key}")])
-        .output()
-        .unwrap();
-    let said =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+        .args(["--max-examples", "5", "--max-time", "75", "--continue-on-failure", "--seed", "1"])
+        .args(["--workers", "1", "--generation-database", "none", "--suppress-health-check", "all"])
+        .args(["--no-shrink", "-H", &format!("Authorization: Bearer {key}")]);
+    // Older Pythons, 3.11.7 among them, count the depth of a syntax tree wrongly where threads parse at once (CPython
+    // gh-106905), and schemathesis, which parses its own source, ends with that: no finding, and it is asked again.
+    const OF_PYTHON: &str = "SystemError: AST constructor recursion depth mismatch";
+    let mut said = String::new();
+    let found_nothing = (0..3).any(|_| {
+        let output = command.output().unwrap();
+        said =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() || said.contains(OF_PYTHON), "{said}");
+        output.status.success()
+    });
+    assert!(found_nothing, "{said}");
     assert!(!service.said().contains("panicked"), "{}", service.said());
 }
 
