@@ -259,7 +259,7 @@ pub static ROUTES: &[Route] = &[
             name: "getInvoice",
             summary: "The invoice of a month",
             description: "What was charged to the caller's tenant and taken back in a month (UTC), written `2026-11`. \
-                          Once the month is over it never changes.",
+                          From an hour after the month's end it never changes.",
             parameters: &[],
             takes: None,
             answers: &[(200, "Invoice"), (304, "NotModified")],

@@ -8,6 +8,7 @@ use dragnet_job::hits;
 use dragnet_job::spec::JobSpec;
 use dragnet_pattern::{Error, Expired, Statement, Store, Value};
 use dragnet_run::{Output, uri};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -37,6 +38,8 @@ pub(crate) struct RetentionArgs {
 
 /// Jobs that are removed in one transaction.
 const AT_ONCE: usize = 100;
+/// Jobs that can't go now and are passed over in one look.
+const STAY_MAX: usize = 10_000;
 /// How long after a job's end an event of it may come: Shutdown sweeps a second time.
 const LATE_MS: i64 = 3_600_000;
 
@@ -197,13 +200,15 @@ async fn expire_hits(store: &dyn Store, job: &Expired) -> Result<(), hits::Error
 
 /// Removes jobs that ended before a time.
 async fn remove_jobs(store: &dyn Store, before_ms: i64, stop: &watch::Receiver<bool>) -> anyhow::Result<()> {
-    while !*stop.borrow() {
-        let expired = store.expired(before_ms, AT_ONCE).await?;
+    // Those that could not go now; the others must not wait for them.
+    let mut stay = HashSet::new();
+    while !*stop.borrow() && stay.len() < STAY_MAX {
+        let mut expired = store.expired(before_ms, AT_ONCE + stay.len()).await?;
+        expired.retain(|job| !stay.contains(&job.work));
         if expired.is_empty() {
             return Ok(());
         }
-        let found = expired.len();
-        let mut removed = Vec::with_capacity(found);
+        let mut removed = Vec::with_capacity(expired.len());
         for job in expired {
             let id = job.work.clone();
             match remove_output(store, job).await {
@@ -211,14 +216,15 @@ async fn remove_jobs(store: &dyn Store, before_ms: i64, stop: &watch::Receiver<b
                 // It stays until its output can be removed.
                 Err(e) => {
                     tracing::warn!(work = id, error = format!("{e:#}"), "could not remove a job's output");
+                    stay.insert(id);
                 }
             }
         }
-        let purged = store.purge(removed, before_ms).await?;
+        let purged = store.purge(removed.clone(), before_ms).await?;
         tracing::info!(jobs = purged, "removed jobs that had been kept long enough");
-        if purged < found {
-            // Somebody is at one of them, or its output is away: the next look finds it again.
-            return Ok(());
+        // Somebody is at one of them: the next look finds it again.
+        if purged < removed.len() {
+            stay.extend(removed);
         }
     }
     Ok(())

@@ -66,7 +66,7 @@ pub async fn used(store: &dyn Store, tenant: &str, month: &str) -> Result<Used, 
 pub async fn left(store: &dyn Store, tenant: &Tenant, month: &str) -> Result<Option<i64>, Error> {
     let Some(limit) = tenant.settings.budget_micros else { return Ok(None) };
     let used = used(store, &tenant.id, month).await?;
-    Ok(Some(signed(limit) - used.reserved_micros - used.spent_micros))
+    Ok(Some(signed(limit).saturating_sub(used.reserved_micros).saturating_sub(used.spent_micros)))
 }
 
 /// Whether a budget is spent, so that not even the smallest job can be paid: what is only reserved may come back.

@@ -1,7 +1,7 @@
 //! An invoice: what the ledger says of a tenant and a month, as JSON, CSV or a page to print.
 //!
-//! A line belongs to the month (UTC) in which it was written, so an invoice of a month that is over never changes: a
-//! correction stands on the next one.
+//! A line belongs to the month (UTC) in which it was written, so an invoice of a month that is over never changes, from
+//! an hour after its end on: a correction stands on the next one.
 
 use crate::budget::month_of;
 use crate::ledger::{self, Line};
@@ -10,6 +10,10 @@ use dragnet_pattern::{Error, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+
+/// How long after a month's end its invoice is final: a charge has the time of the step that makes it, which is written a
+/// little later, and after an outage of the store minutes later.
+const FINAL_AFTER_MS: i64 = 3_600_000;
 
 /// An invoice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,7 +131,7 @@ pub async fn of(store: &dyn Store, tenant: &str, span: (i64, i64), now_ms: i64) 
         month,
         from: view::time(span.0),
         to: view::time(span.1),
-        is_final: now_ms >= span.1,
+        is_final: now_ms >= span.1 + FINAL_AFTER_MS,
         lines: lines.into_iter().map(shown).collect(),
         meters: meters.into_values().collect(),
         totals_micros,
@@ -221,7 +225,7 @@ impl Invoice {
                 escaped(currency)
             );
         }
-        let state = if self.is_final { "" } else { " (the month is not over: this is not final)" };
+        let state = if self.is_final { "" } else { " (not final: that is an hour after the month's end)" };
         include_str!("invoice.html")
             .replace("{number}", &escaped(&self.number))
             .replace("{tenant}", &escaped(&self.tenant))

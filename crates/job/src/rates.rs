@@ -47,7 +47,10 @@ impl Rates {
     /// A sentence that says what is wrong with it.
     pub fn parse(text: &str) -> Result<Rates, String> {
         let rates: Rates = toml::from_str(text).map_err(|e| e.to_string())?;
-        for meter in &rates.meter {
+        for (n, meter) in rates.meter.iter().enumerate() {
+            if rates.meter[..n].iter().any(|other| other.name == meter.name) {
+                return Err(format!("the meter `{}` is given twice: each is charged once", meter.name));
+            }
             if !METERS.contains(&meter.name.as_str()) {
                 return Err(format!("there is no meter `{}`: use {}", meter.name, METERS.join(", ")));
             }
@@ -115,7 +118,17 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong() {
-        let text = "version='1'\ncurrency='EUR'\n[[meter]]\nname='smiles'\nunit='one'\nper=1\nprice_micros=1";
-        assert!(Rates::parse(text).unwrap_err().contains("`smiles`"));
+        let meter = |name: &str, per: u64| {
+            format!("[[meter]]\nname='{name}'\nunit='one'\nper={per}\nprice_micros=1\n")
+        };
+        let rows = [
+            (meter("smiles", 1), "`smiles`"),
+            (meter("hits", 0), "`per` of the meter `hits` is 0"),
+            (meter("hits", 1) + &meter("hits", 2), "`hits` is given twice"),
+        ];
+        for (meters, expected) in rows {
+            let said = Rates::parse(&format!("version='1'\ncurrency='EUR'\n{meters}")).unwrap_err();
+            assert!(said.contains(expected), "{said}");
+        }
     }
 }

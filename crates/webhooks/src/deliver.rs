@@ -5,14 +5,19 @@ use crate::sign::signatures;
 use dragnet_objects::Network;
 use dragnet_pattern::Claim;
 use serde_json::json;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 /// The longest that an endpoint may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// Attempts under way at once, each on a thread of its own, and of them those of one tenant.
+const AT_ONCE: usize = 64;
+const AT_ONCE_OF_ONE: usize = 16;
 /// Of what it says so much is kept.
 const SAID_MAX: usize = 200;
 
@@ -34,6 +39,8 @@ pub(crate) struct Answer {
 
 pub(crate) struct Client {
     agent: ureq::Agent,
+    turns: Arc<Semaphore>,
+    shares: Mutex<BTreeMap<String, Arc<Semaphore>>>,
 }
 
 impl Client {
@@ -47,17 +54,35 @@ impl Client {
             .user_agent(concat!("dragnet/", env!("CARGO_PKG_VERSION")))
             .build();
         let resolver = Vetted { reach: Arc::new(reach), inner: DefaultResolver::default() };
-        Client { agent: ureq::Agent::with_parts(config, DefaultConnector::default(), resolver) }
+        let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), resolver);
+        Client { agent, turns: Arc::new(Semaphore::new(AT_ONCE)), shares: Mutex::default() }
+    }
+
+    /// The right to one attempt: the store's reads have their threads from the same pool, and an endpoint that never
+    /// answers must not take them all.
+    async fn turn(&self, tenant: &str) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let share = {
+            let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+            shares.retain(|_, share| Arc::strong_count(share) > 1);
+            let new = || Arc::new(Semaphore::new(AT_ONCE_OF_ONE));
+            shares.entry(tenant.to_owned()).or_insert_with(new).clone()
+        };
+        let own = share.acquire_owned().await.ok()?;
+        Some((own, self.turns.clone().acquire_owned().await.ok()?))
     }
 
     /// Posts the event of a work that has ended. Its id is the work's and the endpoint's, so it stays over repetitions.
     pub(crate) async fn tell(&self, endpoint: &Endpoint, claim: &Claim) -> Answer {
         let id = format!("{}/{}", claim.work.id, endpoint.id);
         let body = event(&id, claim).to_string();
-        let timestamp_s = claim.now_ms / 1000;
-        let signature = signatures(&endpoint.secrets, &id, claim.now_ms, &body);
+        let turn = self.turn(&claim.work.tenant).await;
+        // The attempt's own time: it may have waited for its turn.
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let timestamp_s = now_ms / 1000;
+        let signature = signatures(&endpoint.secrets, &id, now_ms, &body);
         let (agent, url) = (self.agent.clone(), endpoint.url.clone());
         let posted = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             agent
                 .post(&url)
                 .header("content-type", "application/cloudevents+json; charset=utf-8")

@@ -85,7 +85,15 @@ impl Restore {
                 label.state.display()
             );
         }
-        ensure!(!state.join(STORE).exists(), "`{}` has a store already: move it away first", state.display());
+        // A log that was left behind would be played over the restored store when that is opened.
+        for file in [STORE, "dragnet.db-wal", "dragnet.db-shm"] {
+            let there = state.join(file);
+            ensure!(
+                !there.exists(),
+                "`{}` is there already: move it away first, with all `{STORE}*`",
+                there.display()
+            );
+        }
         let jobs = copy_jobs(&self.folder.join(OUTPUT), &state.join(OUTPUT))?;
         // The store comes last, under its name all at once: before that there is none to be served.
         let half = state.join("dragnet.db.restoring");
@@ -131,7 +139,11 @@ fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     make_private(to)?;
     let mut below = Vec::new();
-    for entry in fs::read_dir(from)? {
+    let entries = match fs::read_dir(from) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             below.push(entry.file_name());

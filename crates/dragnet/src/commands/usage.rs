@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use dragnet_job::usage;
 use serde_json::Value as Json;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -114,8 +114,9 @@ enum Sink {
 impl Sink {
     fn open(target: &Where) -> Result<Sink> {
         if let Some(path) = &target.out {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            let file = file.with_context(|| format!("open `{}`", path.display()))?;
+            let opened = OpenOptions::new().create(true).read(true).append(true).open(path);
+            let whole = opened.and_then(|mut file| cut_torn(&mut file).map(|()| file));
+            let file = whole.with_context(|| format!("open `{}`", path.display()))?;
             return Ok(Sink::File { file, path: path.clone() });
         }
         let url = target.to.clone().unwrap_or_default();
@@ -142,6 +143,27 @@ impl Sink {
             Sink::Url { agent, url } => post(agent, url, &serde_json::to_string(events)?),
         }
     }
+}
+
+/// Cuts off a last line that was not written to its end: its event comes again, and must not stand behind it.
+fn cut_torn(file: &mut File) -> std::io::Result<()> {
+    if !file.metadata()?.is_file() {
+        return Ok(());
+    }
+    let (mut end, mut piece) = (file.seek(SeekFrom::End(0))?, vec![0; 64 << 10]);
+    let length = end;
+    while end > 0 {
+        let begin = end.saturating_sub(piece.len() as u64);
+        let piece = &mut piece[..(end - begin) as usize];
+        file.seek(SeekFrom::Start(begin))?;
+        file.read_exact(piece)?;
+        if let Some(at) = piece.iter().rposition(|byte| *byte == b'\n') {
+            end = begin + at as u64 + 1;
+            break;
+        }
+        end = begin;
+    }
+    if end < length { file.set_len(end) } else { Ok(()) }
 }
 
 fn post(agent: &ureq::Agent, url: &str, body: &str) -> Result<()> {

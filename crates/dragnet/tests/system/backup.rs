@@ -20,13 +20,17 @@ fn a_backup_of_a_service_at_work_is_all_that_is_needed() {
     let refused = sandbox.run(&["backup", folder_name]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("is not empty"));
     let refused = sandbox.run(&["restore", folder_name]);
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("has a store already"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("dragnet.db` is there already"));
     service.kill();
     std::fs::remove_dir_all(&state).unwrap();
 
     let elsewhere = sandbox.path("elsewhere");
     let refused = sandbox.run(&["restore", folder_name, "--state", elsewhere.to_str().unwrap()]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("restore it to that path"));
+    let log = sandbox.write("state/dragnet.db-wal", b"of the store that was there before");
+    let refused = sandbox.run(&["restore", folder_name, "--state", state_name]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("dragnet.db-wal` is there already"));
+    std::fs::remove_file(log).unwrap();
     let said = sandbox.run(&["restore", folder_name, "--state", state_name]);
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     let service = sandbox.serve();

@@ -418,6 +418,10 @@ fn usage_arrives_at_least_once_under_the_same_ids() {
     assert_eq!(events().len(), 6, "nothing is new");
     assert_eq!(must(&sandbox, &["usage", "export", "--out", &file, "--since", "0"]), cursor);
     assert_eq!(events()[6..], first, "the same again, to the letter");
+    let torn = std::fs::read_to_string(&file).unwrap() + "{\"specversion\":";
+    std::fs::write(&file, torn).unwrap();
+    must(&sandbox, &["usage", "export", "--out", &file, "--since", "0"]);
+    assert_eq!(events()[12..], first, "a line that was not written to its end is gone");
 
     let (url, got) = receiver();
     let kept = sandbox.path("cursor").display().to_string();

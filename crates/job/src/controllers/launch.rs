@@ -20,6 +20,9 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// The most that one job may cost, so that a month's sum of them can be kept: a billion, in millionths.
+const COST_MICROS_MAX: u64 = 1_000_000_000_000_000;
+
 /// Takes an accepted job to a run that has been launched.
 pub struct Launch {
     /// Where runs can go.
@@ -66,6 +69,12 @@ impl Controller for Launch {
         };
         let cost = rates.most_micros(plan.bytes(), plan.hits_max);
         if held.is_none()
+            && let Some(detail) = too_dear(&job.spec, &rates, &plan, cost)
+        {
+            let title = "A limit can't be kept";
+            return Ok(refused(json!({ "type": "/problems/limits", "title": title, "detail": detail })));
+        }
+        if held.is_none()
             && let Some(problem) = reserve(store, claim, &tenant, cost, &rates).await?
         {
             return Ok(refused(problem));
@@ -85,6 +94,22 @@ impl Controller for Launch {
         advance.stage = Some(stage::MONITOR);
         advance.metrics = Some(metrics.clone());
         Ok(advance.event("launch.launched", metrics))
+    }
+}
+
+/// Why a job is not launched whose plan was drawn up by an attempt that had other rates, or whose cost is out of reach.
+fn too_dear(spec: &JobSpec, rates: &Rates, plan: &Plan, cost: u64) -> Option<String> {
+    if cost > COST_MICROS_MAX {
+        return Some(format!(
+            "the job may cost {cost} millionths: {COST_MICROS_MAX} are the most of one job"
+        ));
+    }
+    match rates.bytes_for(spec.limits.cost_micros?) {
+        Ok(Some(bytes)) if plan.bytes() > bytes => {
+            Some("the rates changed while the job was launched: submit it again".into())
+        }
+        Ok(_) => None,
+        Err(detail) => Some(detail),
     }
 }
 
