@@ -130,18 +130,19 @@ impl Health {
         &self,
         under_way: &mut Option<JoinHandle<Result<(), dragnet_run::Error>>>,
     ) -> Option<String> {
-        let mut probe = under_way.take().unwrap_or_else(|| {
+        // It stays there while it is waited for: who asked may go before it answers.
+        let probe = under_way.get_or_insert_with(|| {
             let output = self.output.clone();
             tokio::task::spawn_blocking(move || Output::at(&output)?.probe())
         });
-        match tokio::time::timeout(OUTPUT_TIME, &mut probe).await {
-            Ok(Ok(Ok(()))) => None,
-            Ok(Ok(Err(e))) => Some(e.to_string()),
+        let Ok(probed) = tokio::time::timeout(OUTPUT_TIME, probe).await else {
+            return Some(format!("no answer in {} s", OUTPUT_TIME.as_secs()));
+        };
+        *under_way = None;
+        match probed {
+            Ok(Ok(())) => None,
             Ok(Err(e)) => Some(e.to_string()),
-            Err(_) => {
-                *under_way = Some(probe);
-                Some(format!("no answer in {} s", OUTPUT_TIME.as_secs()))
-            }
+            Err(e) => Some(e.to_string()),
         }
     }
 }

@@ -29,6 +29,9 @@ pub enum Error {
     /// There is no such endpoint.
     #[error("there is no webhook `{0}` (`dragnet webhook list`)")]
     Missing(String),
+    /// Somebody else changed it meanwhile.
+    #[error("the webhook `{0}` was changed by somebody else just now: try again")]
+    Raced(String),
     /// The kernel gave no randomness.
     #[error("no random bytes: {0}")]
     Random(#[from] getrandom::Error),
@@ -124,13 +127,18 @@ pub async fn rotate(store: &dyn Store, id: &str, overlap: Duration) -> Result<St
     const SQL: &str = "select id, tenant, url, secrets, disabled from webhook where id = ?1";
     let found = read(store, Statement::new(SQL, vec![id.into()])).await?.pop();
     let mut secrets = found.ok_or_else(|| Error::Missing(id.into()))?.secrets;
+    let were = text(&secrets);
     let until = now_ms().saturating_add(i64::try_from(overlap.as_millis()).unwrap_or(i64::MAX));
     secrets.retain(|old| old.until_ms.is_none_or(|ends| ends > now_ms()));
     secrets.iter_mut().for_each(|old| old.until_ms = Some(old.until_ms.unwrap_or(until).min(until)));
     let new = Secret::random()?;
     secrets.insert(0, new.clone());
-    let values = vec![id.into(), text(&secrets).into()];
-    changed(store, id, vec![Statement::new("update webhook set secrets = ?2 where id = ?1", values)]).await?;
+    let values = vec![id.into(), text(&secrets).into(), were.into()];
+    let sql = "update webhook set secrets = ?2 where id = ?1 and secrets = ?3";
+    // Of two at once one must not take back what the other has shown.
+    if store.write(vec![Statement::new(sql, values)]).await?.first() != Some(&1) {
+        return Err(Error::Raced(id.into()));
+    }
     Ok(new.shown().to_owned())
 }
 

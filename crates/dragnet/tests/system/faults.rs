@@ -300,3 +300,26 @@ fn a_limit_that_falls_in_a_bundle_with_a_vanished_file_still_ends() {
     assert_eq!(service.hits(&id).len(), 5);
     assert!(gaps(&result["coverage"]).contains(&("1.txt".into(), "unreadable".into())), "{result}");
 }
+
+/// A disk that is not mounted shows an empty folder, which is no run that read nothing.
+#[test]
+fn a_seal_that_is_not_to_be_seen_is_waited_for_and_not_billed_as_none() {
+    let sandbox = Sandbox::new();
+    let spec = spec(&sandbox.corpus());
+    let expected = undisturbed(&spec);
+    let id = {
+        let service = sandbox.serve_with(&["--roles", "api,launch,monitor,local"], None);
+        let id = service.submit(&spec);
+        until("the seal", || sandbox.count("select count(*) from event where kind = 'monitor.sealed'") == 1);
+        id
+    };
+    let (seal, away) = (sandbox.output(&id).join("manifest.json"), sandbox.path("away.json"));
+    std::fs::rename(&seal, &away).unwrap();
+    let service = sandbox.serve();
+    until("the job to wait for its output", || {
+        sandbox.count("select count(*) from controller where waiting_for = 'output'") > 0
+    });
+    assert_eq!(sandbox.count("select count(*) from ledger"), 0);
+    std::fs::rename(&away, &seal).unwrap();
+    assert_eq!(service.result(&id), expected);
+}

@@ -1,14 +1,14 @@
 //! The Billing Controller: provisions a job when it is scheduled, and meters it at its end from the sealed
 //! manifest alone, so that lost attempts and slow twins cost nothing.
 
-use super::{BILLING, Job, LAUNCH, failed};
+use super::{BILLING, Job, LAUNCH, noted_seal};
 use crate::budget::{self, Reservation};
 use crate::ledger::{self, Line};
 use crate::rates::{Meter, Rates};
 use crate::{stage, topic};
 use async_trait::async_trait;
 use dragnet_pattern::{Advance, Claim, Controller, Failure, Next, Store, crash};
-use dragnet_run::{Manifest, Sealed};
+use dragnet_run::Manifest;
 use serde_json::json;
 
 /// Prices a job.
@@ -59,7 +59,7 @@ fn provision(claim: &Claim, rates: &Rates, held: Option<&Reservation>) -> Advanc
 
 fn meter(claim: &Claim, rates: &Rates, held: Option<&Reservation>) -> Result<Advance, Failure> {
     let job = Job::of(claim)?;
-    let manifest = Sealed::read(&job.output).map_err(failed)?.map(|sealed| sealed.manifest);
+    let manifest = noted_seal(claim, &job.output)?.map(|sealed| sealed.manifest);
     let work = &claim.work;
     let charge = |meter: &Meter| {
         let quantity = manifest.as_ref().map_or(0, |manifest| counted(manifest, &meter.name));

@@ -16,7 +16,7 @@ pub use shutdown::Shutdown;
 use crate::spec::JobSpec;
 use dragnet_engine::{Engine, Round, failed};
 use dragnet_pattern::{Claim, Failure, Work};
-use dragnet_run::Output;
+use dragnet_run::{Output, Sealed};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,21 @@ pub const SHUTDOWN: &str = "shutdown";
 
 /// The engines of this service.
 pub type Engines = Vec<Arc<dyn Engine>>;
+
+/// The seal of a job's run, if Monitoring has noted one: that another one is seen there, or none, means that the output
+/// is away, as a disk that is not mounted, and not that there is nothing.
+fn noted_seal(claim: &Claim, output: &Output) -> Result<Option<Sealed>, Failure> {
+    let sealed = Sealed::read(output).map_err(failed)?;
+    let noted = claim.other(MONITORING).and_then(|row| row.metrics.get("manifest_sha256")?.as_str());
+    match noted {
+        Some(noted) if sealed.as_ref().is_none_or(|sealed| sealed.sha256 != noted) => Err(Failure::Down {
+            dependency: "output".into(),
+            reason: format!("`{}` does not hold the seal that was noted", output.uri()),
+            after: Duration::from_secs(1),
+        }),
+        _ => Ok(sealed),
+    }
+}
 
 /// A claim seen as a job.
 pub(crate) struct Job {

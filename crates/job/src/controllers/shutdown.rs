@@ -3,11 +3,11 @@
 //! A mapper that was stopped, or cut off from everybody, may still write after that. So it comes a second
 //! time, after the longest life of a task, and cleans again. Both are harmless to repeat.
 
-use super::{Engines, Job, MONITORING, SHUTDOWN, blocking, engine_failed, failed, quota};
+use super::{Engines, Job, MONITORING, SHUTDOWN, blocking, engine_failed, failed, noted_seal, quota};
 use crate::{stage, topic};
 use async_trait::async_trait;
 use dragnet_pattern::{Advance, Claim, Controller, Failure, Next, Store, crash};
-use dragnet_run::{Output, Sealed};
+use dragnet_run::Output;
 use serde_json::json;
 use std::time::Duration;
 
@@ -48,7 +48,8 @@ impl Controller for Shutdown {
             return Ok(Advance::to(Next::Again(Duration::from_millis(rest.unsigned_abs()))));
         }
         let output = job.output.clone();
-        let removed = blocking(move || sweep(&output)).await?.map_err(failed)?;
+        let of = claim.clone();
+        let removed = blocking(move || sweep(&of, &output)).await??;
         crash::point(SHUTDOWN, "swept");
         if claim.row.settled {
             let mut advance =
@@ -67,10 +68,11 @@ impl Controller for Shutdown {
 }
 
 /// Removes what the seal does not name.
-fn sweep(output: &Output) -> Result<usize, dragnet_run::Error> {
-    match Sealed::read(output)? {
+fn sweep(claim: &Claim, output: &Output) -> Result<usize, Failure> {
+    let removed = match noted_seal(claim, output)? {
         Some(sealed) => output.clean(|name| sealed.keeps(name)),
         // A job that never came to a run keeps the mark alone.
         None => output.clean(|name| name == "closed" || name == "plan.json"),
-    }
+    };
+    removed.map_err(failed)
 }
