@@ -94,7 +94,12 @@ impl Door {
         let presented = secret.presented().map_err(|e| Refusal::plain(invalid_token(e.to_string())))?;
         if let Entry::One { key, tenant } = &self.entry {
             return match presented.is_same(key) {
-                true => Ok(Caller::without_key(tenant, address)),
+                true => {
+                    let settings =
+                        dragnet_tenant::find(&*self.store, tenant).await?.map(|found| found.settings);
+                    let settings = Arc::new(settings.unwrap_or_default());
+                    Ok(Caller { settings, ..Caller::without_key(tenant, address) })
+                }
                 false => Err(Refusal::plain(invalid_token("this is not the key of this process".into()))),
             };
         }

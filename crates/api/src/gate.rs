@@ -29,7 +29,12 @@ const PERMITTED_ORIGIN: HeaderName = HeaderName::from_static("cross-origin-resou
 /// Finds the route of a request that HTTP has nothing against.
 pub(crate) fn pass(request: &mut Request) -> Result<&'static Route, Box<Response>> {
     let (method, path) = (request.method(), request.uri().path());
-    let route = match routes::find(method, path) {
+    // Handlers take names as text.
+    let found = match is_text(path) {
+        true => routes::find(method, path),
+        false => Found::Nothing,
+    };
+    let route = match found {
         Found::Nothing => {
             let detail =
                 format!("there is nothing at `{path}`: jobs are at `/v1/jobs`, and `/docs` says more");
@@ -54,6 +59,26 @@ pub(crate) fn pass(request: &mut Request) -> Result<&'static Route, Box<Response
     length_is_taken(request.headers()).map_err(|problem| Box::new(problem.into_response()))?;
     request.extensions_mut().insert(Agreed(agreed));
     Ok(route)
+}
+
+/// Whether a path is UTF-8 once its escapes are undone.
+fn is_text(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    let hex = |at: usize| (*bytes.get(at)? as char).to_digit(16).map(|digit| digit as u8);
+    let (mut plain, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(byte) = bytes.get(at) {
+        match (byte, hex(at + 1).zip(hex(at + 2))) {
+            (b'%', Some((high, low))) => {
+                plain.push(high << 4 | low);
+                at += 3;
+            }
+            _ => {
+                plain.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    std::str::from_utf8(&plain).is_ok()
 }
 
 /// Says that what a route gives depends on `Accept`, where it does.
@@ -205,9 +230,19 @@ impl Conditions {
     }
 }
 
-/// Whether the client names the tag that the answer has (RFC 9110, 13.1.2: compared weakly).
+/// Whether a request's `If-None-Match` names a tag.
+pub(crate) fn names(headers: &HeaderMap, tag: &str) -> bool {
+    let known: Vec<HeaderValue> = headers.get_all(header::IF_NONE_MATCH).iter().cloned().collect();
+    is_among(&known, tag)
+}
+
+/// Whether the client names the tag that the answer has.
 fn is_known(known: &[HeaderValue], headers: &HeaderMap) -> bool {
-    let Some(tag) = headers.get(header::ETAG).and_then(|tag| tag.to_str().ok()) else { return false };
+    headers.get(header::ETAG).and_then(|tag| tag.to_str().ok()).is_some_and(|tag| is_among(known, tag))
+}
+
+/// Whether a tag is among those that are named (RFC 9110, 13.1.2: compared weakly).
+fn is_among(known: &[HeaderValue], tag: &str) -> bool {
     let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     let named = known.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     named.map(opaque).any(|known| known == "*" || known == opaque(tag))

@@ -67,7 +67,13 @@ pub(crate) async fn hits(
         let counts = answer(StatusCode::OK, &json!({ "count_by": name, "counts": counts }));
         return Ok(attached(counts, &id, "counts.json"));
     }
-    let page = hits::page(&*api.store, &output, &id, order, from, limit, query.redact).await?;
+    let page = match hits::page(&*api.store, &output, &id, order, from, limit, query.redact).await {
+        // It ended without a run, and there never will be a seal.
+        Err(hits::Error::NotSealed) if work.status.is_terminal() => {
+            hits::Page { end: from, ..hits::Page::default() }
+        }
+        page => page?,
+    };
     // A job that still runs may have more later, behind the same cursor.
     let goes_on = page.next.is_some() || !work.status.is_terminal();
     let next = goes_on.then(|| page.next.unwrap_or(page.end).to_string());

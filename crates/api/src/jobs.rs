@@ -3,7 +3,7 @@
 use crate::prefer::Preferences;
 use crate::routes::JSON;
 use crate::watch::has_ended;
-use crate::{Api, Caller, Problem, idempotency, money};
+use crate::{Api, Caller, Problem, gate, idempotency, money};
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -95,13 +95,22 @@ pub(crate) async fn submit(
     drop(turn);
     let preferences = Preferences::of(&headers);
     let ended = match preferences.wait() {
-        Some(wait) => until_ended(&api, &caller, &accepted.work, wait).await?,
+        // It is accepted: that it can't be waited for is no failure of the request.
+        Some(wait) => until_ended(&api, &caller, &accepted.work, wait).await.unwrap_or_else(|problem| {
+            tracing::warn!(work = accepted.work.id, ?problem, "a job was accepted and is not waited for");
+            None
+        }),
         None => None,
     };
     let mut response = match ended {
         Some(job) => answer(StatusCode::OK, &job),
         None => {
-            let job = view::of(&*api.store, &accepted.work, &[]).await?;
+            // What is new has no rows yet, and needs no look at the store that could fail.
+            let rows = match accepted.replayed {
+                true => find(&api, &caller, &accepted.work.id).await?.1,
+                false => Vec::new(),
+            };
+            let job = view::of(&*api.store, &accepted.work, &rows).await?;
             let mut response = answer(StatusCode::ACCEPTED, &job);
             response.headers_mut().insert(header::RETRY_AFTER, LOOK_AGAIN_S.into());
             response
@@ -279,7 +288,6 @@ pub(crate) async fn status(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let preferences = Preferences::of(&headers);
-    let known = headers.get(header::IF_NONE_MATCH);
     let mut watch = None;
     let end = preferences.wait().map(|wait| tokio::time::Instant::now() + wait);
     let (work, job) = loop {
@@ -287,7 +295,7 @@ pub(crate) async fn status(
         let job = view::of(&*api.store, &work, &rows).await?;
         let Some(end) = end.filter(|_| !work.status.is_terminal()) else { break (work, job) };
         let tag = tag_of(&(job.to_string() + "\n"));
-        if known.is_some_and(|known| known.to_str().is_ok_and(|known| !known.contains(&tag))) {
+        if headers.contains_key(header::IF_NONE_MATCH) && !gate::names(&headers, &tag) {
             break (work, job);
         }
         let watch = match &mut watch {

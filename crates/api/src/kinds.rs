@@ -19,8 +19,8 @@ pub struct Kind {
 pub static KINDS: &[Kind] = &[
     Kind {
         name: "body",
-        status: "400, 413",
-        means: "The body could not be read to its end, or is longer than what is taken.",
+        status: "400, 408, 413",
+        means: "The body could not be read to its end or in time, or is longer than what is taken.",
         remedy: "Send at most 4 MiB. A long list of objects belongs in a manifest, which the job names.",
     },
     Kind {

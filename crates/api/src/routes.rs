@@ -69,7 +69,7 @@ pub static ROUTES: &[Route] = &[
             parameters: &["validate_only", "Idempotency-Key", "Prefer"],
             takes: Some("JobSpec"),
             answers: &[(200, "JobOrPlan"), (202, "JobAccepted")],
-            problems: &[400, 402, 409, 413, 415, 422],
+            problems: &[400, 402, 408, 409, 413, 415, 422],
         }),
         handler: || post(jobs::submit),
     },
@@ -83,7 +83,14 @@ pub static ROUTES: &[Route] = &[
             name: "listJobs",
             summary: "List jobs, newest first",
             description: "",
-            parameters: &["limit", "jobs_cursor", "status", "created_after", "created_before"],
+            parameters: &[
+                "limit",
+                "jobs_cursor",
+                "status",
+                "created_after",
+                "created_before",
+                "If-None-Match",
+            ],
             takes: None,
             answers: &[(200, "JobList"), (304, "NotModified")],
             problems: &[400],
@@ -155,7 +162,7 @@ pub static ROUTES: &[Route] = &[
             description: "While the job runs, the hits that have settled; what was shown is never taken back. The next \
                           page is named by `Link` with `rel=\"next\"`, and, in JSON, by `next`. With `count_by` the \
                           answer is JSON.",
-            parameters: &["hits_limit", "hits_cursor", "order", "count_by", "top", "redact"],
+            parameters: &["hits_limit", "hits_cursor", "order", "count_by", "top", "redact", "If-None-Match"],
             takes: None,
             answers: &[(200, "Hits"), (304, "NotModified")],
             problems: &[400, 404, 409, 410, 422],
@@ -208,7 +215,7 @@ pub static ROUTES: &[Route] = &[
             description: "As `text/event-stream` each event as it happens, until the job has ended (`event: end`); who \
                           comes back with the last `Last-Event-ID` then gets 204, upon which an EventSource stops. As \
                           `application/json` a page of what has happened.",
-            parameters: &["events_limit", "number_cursor", "Last-Event-ID"],
+            parameters: &["events_limit", "number_cursor", "Last-Event-ID", "If-None-Match"],
             takes: None,
             answers: &[(200, "Events"), (204, "NoMoreEvents"), (304, "NotModified")],
             problems: &[400, 404],
@@ -228,7 +235,7 @@ pub static ROUTES: &[Route] = &[
             parameters: &[],
             takes: Some("Confirmation"),
             answers: &[(204, "Confirmed")],
-            problems: &[400, 404, 413, 415],
+            problems: &[400, 404, 408, 413, 415],
         }),
         handler: || post(groups::confirm),
     },
@@ -242,7 +249,7 @@ pub static ROUTES: &[Route] = &[
             name: "listAudit",
             summary: "List who did what, newest first",
             description: "The audit log of the caller's tenant.",
-            parameters: &["audit_limit", "number_cursor"],
+            parameters: &["audit_limit", "number_cursor", "If-None-Match"],
             takes: None,
             answers: &[(200, "AuditList"), (304, "NotModified")],
             problems: &[400],
@@ -260,7 +267,7 @@ pub static ROUTES: &[Route] = &[
             summary: "The invoice of a month",
             description: "What was charged to the caller's tenant and taken back in a month (UTC), written `2026-11`. \
                           From an hour after the month's end it never changes.",
-            parameters: &[],
+            parameters: &["If-None-Match"],
             takes: None,
             answers: &[(200, "Invoice"), (304, "NotModified")],
             problems: &[400],
@@ -278,7 +285,7 @@ pub static ROUTES: &[Route] = &[
             summary: "Usage as CloudEvents, oldest first",
             description: "Each line of the ledger of the caller's tenant. Ids are deterministic; read on with the last \
                           `cursor`.",
-            parameters: &["audit_limit", "usage_cursor"],
+            parameters: &["audit_limit", "usage_cursor", "If-None-Match"],
             takes: None,
             answers: &[(200, "Usage"), (304, "NotModified")],
             problems: &[400],

@@ -48,6 +48,27 @@ fn the_same_key_is_the_same_job() {
         posts.into_iter().map(|post| post.join().unwrap()).collect()
     });
     assert!(twins.iter().all(|id| *id == twins[0]), "{twins:?}");
+    let ended = service.end_of(first.json()["id"].as_str().unwrap());
+    let replayed = post("k", &pretty).json();
+    for name in ["status", "progress", "digest", "cost_micros"] {
+        assert_eq!(replayed[name], ended[name], "a replay says what a look says");
+    }
+}
+
+#[test]
+fn what_will_never_be_there_is_not_promised() {
+    let sandbox = Sandbox::new();
+    let service = sandbox.serve();
+    let spec = json!({ "patterns": [{ "regex": "x" }], "dataset": [sandbox.path("nothing")] });
+    let id = service.submit(&spec);
+    assert_eq!(service.end_of(&id)["status"], "failed");
+    let hits = service.get(&format!("/v1/jobs/{id}/hits?order=dataset"));
+    assert_eq!((hits.status, hits.body.as_str()), (200, ""), "a job without a run has no hits in any order");
+    for path in ["/v1/jobs/%FF", "/v1/jobs/%ff/hits", "/problems/%C3", "/v1/invoices/%FF"] {
+        let answer = service.get(path);
+        let said = (answer.status, answer.header("content-type"));
+        assert_eq!(said, (404, "application/problem+json"), "{path}");
+    }
 }
 
 #[test]
