@@ -215,7 +215,7 @@ pub static ROUTES: &[Route] = &[
             description: "As `text/event-stream` each event as it happens, until the job has ended (`event: end`); who \
                           comes back with the last `Last-Event-ID` then gets 204, upon which an EventSource stops. As \
                           `application/json` a page of what has happened.",
-            parameters: &["events_limit", "number_cursor", "Last-Event-ID", "If-None-Match"],
+            parameters: &["events_limit", "number_cursor", "Last-Event-ID"],
             takes: None,
             answers: &[(200, "Events"), (204, "NoMoreEvents"), (304, "NotModified")],
             problems: &[400, 404],

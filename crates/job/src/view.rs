@@ -59,6 +59,15 @@ pub(crate) fn reason(reason: Reason) -> String {
     serde_json::to_value(reason).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
+/// The spec as it can be posted again: where the service keeps its output is no client's.
+fn posted(spec: &Json) -> Json {
+    let mut spec = spec.clone();
+    if let Some(members) = spec.as_object_mut() {
+        members.remove("output");
+    }
+    spec
+}
+
 /// A job in a list.
 pub fn summary(work: &Work) -> Json {
     let id = &work.id;
@@ -72,7 +81,7 @@ pub fn summary(work: &Work) -> Json {
         "ended": work.ended_ms.map(time),
         "deadline": work.deadline_ms.map(time),
         "cancel_requested": work.cancel,
-        "spec": work.spec,
+        "spec": posted(&work.spec),
         "error": work.error,
         "links": {
             "self": format!("/v1/jobs/{id}"),

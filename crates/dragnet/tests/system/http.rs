@@ -48,6 +48,8 @@ fn the_same_key_is_the_same_job() {
         posts.into_iter().map(|post| post.join().unwrap()).collect()
     });
     assert!(twins.iter().all(|id| *id == twins[0]), "{twins:?}");
+    let shown = service.job(first.json()["id"].as_str().unwrap())["spec"].to_string();
+    assert_eq!(post("shown", &shown).status, 202, "what a job shows can be posted again: {shown}");
     let ended = service.end_of(first.json()["id"].as_str().unwrap());
     let replayed = post("k", &pretty).json();
     for name in ["status", "progress", "digest", "cost_micros"] {
