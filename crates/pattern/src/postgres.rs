@@ -219,6 +219,11 @@ impl Db for Postgres {
         self.call(sent).map(drop)
     }
 
+    fn insert(&mut self, sql: &str, values: &[Param<'_>]) -> Result<i64, Error> {
+        let rows = self.query(&format!("{sql} returning id"), values)?;
+        Ok(rows.first().map_or(0, |row| row[0].int()))
+    }
+
     fn begin(&mut self, access: Access) -> Result<(), Error> {
         let sql = match access {
             Access::Write => "begin",

@@ -141,6 +141,11 @@ impl Db for Sqlite {
         self.0.prepare_cached(sql).map_err(error)?.execute(params_from_iter(values)).map_err(error)
     }
 
+    fn insert(&mut self, sql: &str, values: &[Param<'_>]) -> Result<i64, Error> {
+        self.execute(sql, values)?;
+        Ok(self.0.last_insert_rowid())
+    }
+
     fn begin(&mut self, access: Access) -> Result<(), Error> {
         let sql = if access == Access::Write { "begin immediate" } else { "begin" };
         self.execute(sql, &[]).map(drop)
@@ -232,6 +237,11 @@ mod tests {
         fn execute(&mut self, sql: &str, values: &[Param<'_>]) -> Result<usize, Error> {
             self.note(sql);
             self.db.execute(sql, values)
+        }
+
+        fn insert(&mut self, sql: &str, values: &[Param<'_>]) -> Result<i64, Error> {
+            self.note(sql);
+            self.db.insert(sql, values)
         }
 
         fn begin(&mut self, access: Access) -> Result<(), Error> {

@@ -504,7 +504,7 @@ pub trait Store: Send + Sync {
     /// have not all consumed yet. Harmless when it exists.
     async fn add_group(&self, name: &str, topic: &str, from_beginning: bool) -> Result<(), Error>;
 
-    /// Removes a group and what it has not consumed.
+    /// Removes a group and what it has not consumed; its rows are done, so that works can be forgotten.
     async fn remove_group(&self, name: &str) -> Result<(), Error>;
 
     /// Every group.

@@ -145,6 +145,9 @@ pub(crate) trait Db: Send {
     /// How many rows a statement changed.
     fn execute(&mut self, sql: &str, values: &[Param<'_>]) -> Result<usize, Error>;
 
+    /// Adds a row to a table whose rows are numbered in `id`. Returns its number.
+    fn insert(&mut self, sql: &str, values: &[Param<'_>]) -> Result<i64, Error>;
+
     /// Begins a transaction: one that will write, or one snapshot to read.
     fn begin(&mut self, access: Access) -> Result<(), Error>;
 

@@ -12,7 +12,7 @@ use super::{Cells, Tx, params};
 use crate::store::{Advance, Fence, Next};
 use crate::{Error, Machine, Status, Step};
 use serde_json::json;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// A step that is to be taken.
 pub(super) struct Stepping {
@@ -27,10 +27,12 @@ struct Standing {
     kind: String,
     stage: String,
     status: Status,
+    /// The number of its last event.
+    events: i64,
     lane: String,
 }
 
-const STANDING: &str = "c.asked > c.seen, w.kind, w.stage, w.status, w.tenant, w.priority";
+const STANDING: &str = "c.asked > c.seen, w.kind, w.stage, w.status, w.events, w.tenant, w.priority";
 
 fn standing_of(mut row: Cells) -> Standing {
     Standing {
@@ -38,6 +40,7 @@ fn standing_of(mut row: Cells) -> Standing {
         kind: row.text(),
         stage: row.text(),
         status: Status::parse(&row.text()).unwrap_or(Status::Accepted),
+        events: row.int(),
         lane: verbs::lane(&row.text(), row.int()),
     }
 }
@@ -74,29 +77,17 @@ fn work_changes(stage: &str, outcome: &str, error: &str, events: &str) -> String
     )
 }
 
-/// What a step writes into its row, by the names of what it brings; `settled` is 0 or 1.
-fn row_changes([step, due_ms, metrics, memo, settled, now]: [&str; 6]) -> String {
-    let kept = |column: &str, otherwise: &str| {
-        format!("{column} = case when {step} = 'running' then {column} else {otherwise} end")
-    };
-    let columns = [
-        ("owner", "null"),
-        ("lease_ms", "null"),
-        ("failures", "0"),
-        ("tries", "0"),
-        ("waiting_for", "null"),
-        ("waiting_since_ms", "null"),
-        ("error", "null"),
-        ("suspect", "0"),
-        ("alone", "0"),
-    ];
-    let kept: Vec<String> = columns.into_iter().map(|(column, otherwise)| kept(column, otherwise)).collect();
+/// What a step writes into its row, by the names of what it brings; `settled` is 0 or 1. A step that stays keeps its
+/// claim.
+fn row_changes(stays: bool, [step, due_ms, metrics, memo, settled, now]: [&str; 6]) -> String {
+    let freed = "owner = null, lease_ms = null, failures = 0, tries = 0, waiting_for = null, \
+                 waiting_since_ms = null, error = null, suspect = 0, alone = 0, ";
     format!(
-        "step = {step}, due_ms = coalesce({due_ms}, due_ms), {}, \
+        "step = {step}, due_ms = coalesce({due_ms}, due_ms), {} \
          metrics = coalesce({metrics}, metrics), memo = coalesce({memo}, memo), \
          settled = case when {settled} = 1 then 1 else settled end, \
          ended_ms = case when {settled} = 1 then coalesce(ended_ms, {now}) else ended_ms end",
-        kept.join(", ")
+        if stays { "" } else { freed }
     )
 }
 
@@ -114,9 +105,9 @@ pub(super) fn advance(tx: &mut Tx<'_>, stepping: &Stepping) -> Result<bool, Erro
     let Stepping { fence, advance, .. } = stepping;
     let at = verbs::fenced(tx, fence, STANDING).map(standing_of)?;
     let machine = allowed(stepping, &at)?;
-    let last_event = change_work(tx, fence, advance)?;
+    change_work(tx, fence, advance)?;
     let (step, due_ms) = row_after(advance.next, at.asked_more, tx.now);
-    let changes = row_changes(["?3", "?4", "?5", "?6", "?7", "?8"]);
+    let changes = row_changes(step == Step::Running, ["?3", "?4", "?5", "?6", "?7", "?8"]);
     let (metrics, memo) = (text(&advance.metrics), text(&advance.memo));
     tx.execute(
         &format!("update controller set {changes} where work_id = ?1 and name = ?2"),
@@ -140,26 +131,25 @@ pub(super) fn advance(tx: &mut Tx<'_>, stepping: &Stepping) -> Result<bool, Erro
         publish(tx, &fence.work, &at.lane, message)?;
     }
     verbs::write(tx, &advance.side)?;
-    for (n, event) in advance.events.iter().rev().enumerate() {
+    for (seq, event) in (at.events + 1..).zip(&advance.events) {
         let sql = "insert into event (work_id, seq, at_ms, kind, data) values (?1, ?2, ?3, ?4, ?5)";
         let data = event.data.to_string();
-        tx.execute(sql, params![&fence.work, last_event - n as i64, tx.now, &event.kind, &data])?;
+        tx.execute(sql, params![&fence.work, seq, tx.now, &event.kind, &data])?;
     }
     end(tx, machine, fence, advance, &at)
 }
 
-/// The work's own part of a step. Returns the number of its last event.
-fn change_work(tx: &mut Tx<'_>, fence: &Fence, advance: &Advance) -> Result<i64, Error> {
+/// The work's own part of a step.
+fn change_work(tx: &mut Tx<'_>, fence: &Fence, advance: &Advance) -> Result<(), Error> {
     let Advance { stage, outcome, error, events, .. } = advance;
     if stage.is_none() && outcome.is_none() && error.is_none() && events.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
-    let sql =
-        format!("update work set {} where id = ?1 returning events", work_changes("?2", "?3", "?4", "?5"));
+    let sql = format!("update work set {} where id = ?1", work_changes("?2", "?3", "?4", "?5"));
     let error = text(error);
     let outcome = outcome.map(Status::name);
     let values = params![&fence.work, *stage, outcome, error.as_deref(), events.len() as i64];
-    Ok(tx.int(&sql, values)?.unwrap_or_default())
+    tx.execute(&sql, values).map(drop)
 }
 
 /// Ends the work where this step was the last that had to settle.
@@ -194,12 +184,12 @@ pub(super) fn advance_together(tx: &mut Tx<'_>, batch: &[&Stepping]) -> Result<V
     if members.is_empty() {
         return Ok(ended);
     }
-    let mut last_events = change_works(tx, &members)?;
+    change_works(tx, &members)?;
     change_rows(tx, &members)?;
     publish_all(tx, &members, &groups)?;
     let sides: Vec<_> = members.iter().flat_map(|m| &m.stepping.advance.side).collect();
     verbs::write_all(tx, &sides)?;
-    log_all(tx, &members, &mut last_events)?;
+    log_all(tx, &members)?;
     for Member { place, stepping, at, machine } in &members {
         ended[*place] = Some(end(tx, machine, &stepping.fence, &stepping.advance, at)?);
     }
@@ -240,8 +230,8 @@ fn members<'a>(tx: &mut Tx<'_>, batch: &[&'a Stepping]) -> Result<Vec<Member<'a>
     Ok(members.collect())
 }
 
-/// The works' own parts. Returns the number of each work's last event.
-fn change_works(tx: &mut Tx<'_>, members: &[Member<'_>]) -> Result<HashMap<String, i64>, Error> {
+/// The works' own parts.
+fn change_works(tx: &mut Tx<'_>, members: &[Member<'_>]) -> Result<(), Error> {
     let rows = members.iter().map(|m| {
         let Advance { stage, outcome, error, events, .. } = &m.stepping.advance;
         json!({
@@ -254,18 +244,18 @@ fn change_works(tx: &mut Tx<'_>, members: &[Member<'_>]) -> Result<HashMap<Strin
         "update work set {} from json_to_recordset(cast(?1::text as json)) \
            as a (work text, new_stage text, new_outcome text, new_error text, new_events bigint) \
          where id = a.work and (a.new_stage is not null or a.new_outcome is not null or a.new_error is not null \
-           or a.new_events > 0) returning id, events",
+           or a.new_events > 0)",
         work_changes("a.new_stage", "a.new_outcome", "a.new_error", "a.new_events")
     );
-    let changed = tx.all(&sql, params![&rows], |mut row| (row.text(), row.int()))?;
-    Ok(changed.into_iter().collect())
+    tx.execute(&sql, params![&rows]).map(drop)
 }
 
 /// The rows' own parts, and what they have consumed.
 fn change_rows(tx: &mut Tx<'_>, members: &[Member<'_>]) -> Result<(), Error> {
-    let (mut rows, mut again) = (Vec::new(), Vec::new());
+    let (mut staying, mut leaving, mut again) = (Vec::new(), Vec::new(), Vec::new());
     for Member { stepping: Stepping { fence, advance, .. }, at, .. } in members {
         let (step, due_ms) = row_after(advance.next, at.asked_more, tx.now);
+        let rows = if step == Step::Running { &mut staying } else { &mut leaving };
         rows.push(json!({
             "work": fence.work, "controller": fence.controller, "new_step": step.name(), "new_due_ms": due_ms,
             "new_metrics": text(&advance.metrics), "new_memo": text(&advance.memo),
@@ -273,21 +263,20 @@ fn change_rows(tx: &mut Tx<'_>, members: &[Member<'_>]) -> Result<(), Error> {
         }));
         again.extend(due_ms.map(|due_ms| (fence, due_ms)));
     }
-    let rows = serde_json::Value::Array(rows).to_string();
     let asked = "json_to_recordset(cast(?1::text as json)) as a (work text, controller text, new_step text, \
                  new_due_ms bigint, new_metrics text, new_memo text, new_settled bigint, consumed bigint)";
-    let changes = row_changes([
-        "a.new_step",
-        "a.new_due_ms",
-        "a.new_metrics",
-        "a.new_memo",
-        "a.new_settled",
-        "?2::bigint",
-    ]);
-    let sql = format!(
-        "update controller set {changes} from {asked} where work_id = a.work and name = a.controller"
-    );
-    tx.execute(&sql, params![&rows, tx.now])?;
+    let brought =
+        ["a.new_step", "a.new_due_ms", "a.new_metrics", "a.new_memo", "a.new_settled", "?2::bigint"];
+    for (stays, rows) in
+        [(true, &staying), (false, &leaving)].into_iter().filter(|(_, rows)| !rows.is_empty())
+    {
+        let changes = row_changes(stays, brought);
+        let sql = format!(
+            "update controller set {changes} from {asked} where work_id = a.work and name = a.controller"
+        );
+        tx.execute(&sql, params![&json!(rows).to_string(), tx.now])?;
+    }
+    let rows = json!(leaving).to_string();
     let sql = format!(
         "delete from delivery d using {asked} where d.work_id = a.work and d.group_name = a.controller \
          and a.consumed = 1 returning d.message_id"
@@ -342,18 +331,13 @@ fn publish_all(tx: &mut Tx<'_>, members: &[Member<'_>], groups: &[(String, Strin
     tx.all(&sql, params![&rows, tx.now], |_| ()).map(drop)
 }
 
-/// All events of all steps, with the last numbers that their works have given out.
-fn log_all(
-    tx: &mut Tx<'_>,
-    members: &[Member<'_>],
-    last_events: &mut HashMap<String, i64>,
-) -> Result<(), Error> {
+/// All events of all steps.
+fn log_all(tx: &mut Tx<'_>, members: &[Member<'_>]) -> Result<(), Error> {
     let mut rows = Vec::new();
-    for Member { stepping: Stepping { fence, advance, .. }, .. } in members {
-        let last = last_events.remove(&fence.work).unwrap_or_default();
-        for (n, event) in advance.events.iter().rev().enumerate() {
+    for Member { stepping: Stepping { fence, advance, .. }, at, .. } in members {
+        for (seq, event) in (at.events + 1..).zip(&advance.events) {
             rows.push(json!({
-                "work": fence.work, "seq": last - n as i64, "kind": event.kind, "data": event.data.to_string(),
+                "work": fence.work, "seq": seq, "kind": event.kind, "data": event.data.to_string(),
             }));
         }
     }

@@ -72,7 +72,7 @@ impl Tx<'_> {
 
     /// Deletes all that is to be looked at of a work.
     pub(super) fn drop_deliveries_of(&mut self, work: &str) -> Result<(), Error> {
-        drop_deliveries(self, "delete from delivery where work_id = ?1 returning message_id", params![work])
+        drop_deliveries(self, "work_id = ?1", params![work])
     }
 
     pub(super) fn wakes(&mut self, group: &str, due_ms: i64) {
@@ -223,14 +223,20 @@ pub(super) fn publish(tx: &mut Tx<'_>, work: &str, lane: &str, message: &Publish
     if told.peek().is_none() {
         return Ok(0);
     }
-    let sql = "insert into message (topic, work_id, created_ms) values (?1, ?2, ?3) returning id";
-    let id = tx.int(sql, params![&message.topic, work, tx.now])?.unwrap_or_default();
+    let id = new_message(tx, &message.topic, work)?;
     let mut count = 0;
     for (group, _) in told {
         deliver(tx, id, work, group, lane, tx.now.saturating_add(ms(message.after)))?;
         count += 1;
     }
     Ok(count)
+}
+
+/// A message that no group has yet. Returns its number.
+fn new_message(tx: &mut Tx<'_>, topic: &str, work: &str) -> Result<i64, Error> {
+    tx.wrote = true;
+    let sql = "insert into message (topic, work_id, created_ms) values (?1, ?2, ?3)";
+    tx.db.insert(sql, params![topic, work, tx.now])
 }
 
 /// What a message makes of a row that is there: it was asked, and looks once more if it had nothing to do.
@@ -279,13 +285,22 @@ fn step_of(tx: &mut Tx<'_>, work: &str, controller: &str) -> Result<Option<Step>
 }
 
 pub(super) fn consume(tx: &mut Tx<'_>, work: &str, controller: &str) -> Result<(), Error> {
-    let sql = "delete from delivery where work_id = ?1 and group_name = ?2 returning message_id";
-    drop_deliveries(tx, sql, params![work, controller])
+    drop_deliveries(tx, "work_id = ?1 and group_name = ?2", params![work, controller])
 }
 
 /// Deletes deliveries of a work, which is the first value, and messages that no group waits for any more.
-fn drop_deliveries(tx: &mut Tx<'_>, sql: &str, values: &[Param<'_>]) -> Result<(), Error> {
-    for message in tx.all(sql, values, |mut row| row.int())? {
+fn drop_deliveries(tx: &mut Tx<'_>, which: &str, values: &[Param<'_>]) -> Result<(), Error> {
+    let delete = format!("delete from delivery where {which}");
+    let messages = if tx.db.is_shared() {
+        tx.all(&format!("{delete} returning message_id"), values, |mut row| row.int())?
+    } else {
+        // SQLite makes a table for what a statement returns, which costs more than to look first.
+        let found =
+            tx.all(&format!("select message_id from delivery where {which}"), values, |mut row| row.int())?;
+        tx.execute(&delete, values)?;
+        found
+    };
+    for message in messages {
         let sql = "delete from message where id = ?1 \
                    and not exists (select 1 from delivery where work_id = ?2 and message_id = ?1)";
         tx.execute(sql, &[Param::Int(message), values[0]])?;
@@ -359,8 +374,8 @@ pub(super) fn write_all(tx: &mut Tx<'_>, statements: &[&Statement]) -> Result<()
 pub(super) fn look_again(tx: &mut Tx<'_>, work: &str, controller: &str, due_ms: i64) -> Result<(), Error> {
     let sql = "select min(message_id) from delivery where work_id = ?1 and group_name = ?2";
     if let Some(kept) = tx.int(sql, params![work, controller])? {
-        let sql = "delete from delivery where work_id = ?1 and group_name = ?2 and message_id > ?3 returning message_id";
-        drop_deliveries(tx, sql, params![work, controller, kept])?;
+        let others = "work_id = ?1 and group_name = ?2 and message_id > ?3";
+        drop_deliveries(tx, others, params![work, controller, kept])?;
         let sql = "update delivery set due_ms = ?3, deliveries = 0 where work_id = ?1 and group_name = ?2";
         tx.execute(sql, params![work, controller, due_ms])?;
         if due_ms <= tx.now {
@@ -369,8 +384,7 @@ pub(super) fn look_again(tx: &mut Tx<'_>, work: &str, controller: &str, due_ms: 
             tx.execute(sql, params![kept])?;
         }
     } else {
-        let sql = "insert into message (topic, work_id, created_ms) values (?1, ?2, ?3) returning id";
-        let id = tx.int(sql, params![controller, work, tx.now])?.unwrap_or_default();
+        let id = new_message(tx, controller, work)?;
         let lane = lane_of(tx, work)?;
         send_to(tx, id, work, controller, &lane, due_ms)?;
     }
@@ -662,6 +676,10 @@ pub(super) fn remove_group(tx: &mut Tx<'_>, name: &str) -> Result<(), Error> {
          (select 1 from delivery d where d.work_id = message.work_id and d.message_id = message.id)",
         &[],
     )?;
+    // Nobody takes the rows on any more, and a work is kept for as long as one of its rows waits.
+    let sql = "update controller set step = 'done', owner = null, lease_ms = null, waiting_for = null, \
+               waiting_since_ms = null, suspect = 0, alone = 0 where name = ?1 and step in ('waiting', 'running')";
+    tx.execute(sql, params![name])?;
     tx.execute("delete from consumer_group where name = ?1", params![name]).map(drop)
 }
 

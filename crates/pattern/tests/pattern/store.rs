@@ -226,12 +226,18 @@ async fn every_group_gets_every_message_once(store: &Arc<dyn Store>) {
 
 async fn a_group_begins_where_it_is_told(store: &Arc<dyn Store>) {
     store.add_group("left", "begin", false).await.unwrap();
-    store.accept(request(None)).await.unwrap();
+    let id = store.accept(request(None)).await.unwrap().work.id;
     store.add_group("now", "begin", false).await.unwrap();
     store.add_group("right", "begin", true).await.unwrap();
+    store.add_group("later", "begin", true).await.unwrap();
     assert!(none(store, "now").await);
     assert!(!none(store, "right").await);
-    store.remove_group("right").await.unwrap();
+    // What one of them has in hand and the other has not looked at is over with them.
+    for group in ["right", "later"] {
+        store.remove_group(group).await.unwrap();
+        assert_eq!(row(store, &id, group).await.1.step, Step::Done);
+    }
+    assert_eq!(store.sweep().await.unwrap(), 0, "nothing is sent to who is gone");
     let names: Vec<String> = store.groups().await.unwrap().into_iter().map(|group| group.name).collect();
     assert_eq!(names, ["left", "now"]);
 }
