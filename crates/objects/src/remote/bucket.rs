@@ -116,6 +116,9 @@ fn connect(uri: &str, scheme: &str, authority: &str, name: &str) -> Result<Arc<d
     // The only one in the process; another part of it may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let wrong = |e: object_store::Error| Error::Uri(format!("`{name}`: {}", deepest(&e)));
+    let is_plain = |names: &[&str]| {
+        names.iter().any(|name| std::env::var(name).is_ok_and(|endpoint| endpoint.starts_with("http://")))
+    };
     let is_set = |names: &[&str]| names.iter().any(|name| std::env::var_os(name).is_some());
     Ok(match scheme {
         "s3" => {
@@ -128,9 +131,7 @@ fn connect(uri: &str, scheme: &str, authority: &str, name: &str) -> Result<Arc<d
             ];
             let builder = AmazonS3Builder::from_env().with_bucket_name(authority);
             let builder = if is_set(&known) { builder } else { builder.with_skip_signature(true) };
-            let plain = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3"]
-                .iter()
-                .any(|name| std::env::var(name).is_ok_and(|endpoint| endpoint.starts_with("http://")));
+            let plain = is_plain(&["AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3"]);
             let builder = builder.with_client_options(options(plain)).with_retry(retries());
             Arc::new(builder.with_http_connector(Polite::of(name)).build().map_err(wrong)?)
         }
@@ -143,7 +144,8 @@ fn connect(uri: &str, scheme: &str, authority: &str, name: &str) -> Result<Arc<d
             ];
             let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(authority);
             let builder = if is_set(&known) { builder } else { builder.with_skip_signature(true) };
-            let builder = builder.with_client_options(options(false)).with_retry(retries());
+            let plain = is_plain(&["GOOGLE_BASE_URL"]);
+            let builder = builder.with_client_options(options(plain)).with_retry(retries());
             Arc::new(builder.with_http_connector(Polite::of(name)).build().map_err(wrong)?)
         }
         "az" => {
