@@ -200,6 +200,9 @@ impl Door {
             known().remove(presented);
             return Ok(None);
         };
+        if key.ended(now_ms()).is_none() {
+            key.used().into_iter().for_each(|noted| self.trail.note(noted));
+        }
         let found = Known { key: Arc::new(key), settings: Arc::new(settings), at };
         let mut known = known();
         if known.len() >= KNOWN_MAX {

@@ -49,7 +49,7 @@ pub(crate) async fn refuse_spent(
     if caller.settings.budget_micros.is_none() {
         return Ok(());
     }
-    let tenant = Tenant { id: caller.tenant.clone(), settings: (*caller.settings).clone() };
+    let tenant = Tenant { id: caller.tenant.clone(), settings: (*caller.settings).clone(), removed_ms: None };
     let Some(detail) = budget::spent(&*api.store, &tenant, &budget::month_of(now_ms())).await? else {
         return Ok(());
     };
@@ -122,7 +122,7 @@ pub(crate) async fn usage(
 
 /// Refuses a dataset that is not the caller's, as far as its entries tell; what they hold is checked when it is listed.
 pub(crate) fn refuse_foreign(api: &Api, caller: &Caller, spec: &JobSpec) -> Result<(), Problem> {
-    let tenant = Tenant { id: caller.tenant.clone(), settings: (*caller.settings).clone() };
+    let tenant = Tenant { id: caller.tenant.clone(), settings: (*caller.settings).clone(), removed_ms: None };
     let policy = api.guard.policy(&tenant);
     for (n, source) in spec.dataset.iter().enumerate() {
         dataset::allows(&policy, source).map_err(|e| {

@@ -57,7 +57,11 @@ mod tests {
         let guard = Guard { roots: Vec::new(), own: vec!["file:///srv/state".into()] };
         let policy = |id: &str, datasets: Option<&[&str]>| {
             let datasets = datasets.map(|all| all.iter().map(|one| (*one).to_owned()).collect());
-            guard.policy(&Tenant { id: id.into(), settings: Settings { datasets, ..Settings::default() } })
+            guard.policy(&Tenant {
+                id: id.into(),
+                settings: Settings { datasets, ..Settings::default() },
+                removed_ms: None,
+            })
         };
         let rows: [(&str, Option<&[&str]>, &str, bool); 13] = [
             (DEFAULT, None, "/etc/hosts", true),

@@ -20,6 +20,11 @@ pub enum Error {
     /// There is none of this name.
     #[error("there is no tenant `{0}`: `dragnet tenant add {0}` makes it")]
     NoSuchTenant(String),
+    /// It was removed.
+    #[error(
+        "the tenant `{0}` was removed; its name is kept, as it stands in jobs and invoices: take another one"
+    )]
+    TenantRemoved(String),
     /// There is no such key.
     #[error("there is no key `{0}`: `dragnet key list` shows them")]
     NoSuchKey(String),

@@ -7,6 +7,25 @@ use dragnet_pattern::{self as pattern, Statement, Store, Value};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// How much later a use is noted than the last that was: a note is a write.
+const NOTED_MS: i64 = 10 * 60 * 1000;
+
+/// The columns of keys, and what `key` makes of them.
+macro_rules! keys {
+    ($which:literal) => {
+        keys!("", $which)
+    };
+    ($more:literal, $which:literal) => {
+        concat!(
+            "select k.id, k.tenant, k.label, k.scopes, k.created_ms, k.expires_ms, k.revoked_ms, k.replaces, \
+             k.life_ms, k.used_ms",
+            $more,
+            " from api_key k ",
+            $which
+        )
+    };
+}
+
 /// What a key's holder may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -76,6 +95,11 @@ pub struct Key {
     pub revoked_ms: Option<i64>,
     /// The key whose successor it is.
     pub replaces: Option<String>,
+    /// How long it would have lived had it not been rotated, in milliseconds; 0 for ever.
+    #[serde(skip)]
+    life_ms: Option<i64>,
+    /// When it was last shown, within ten minutes.
+    pub used_ms: Option<i64>,
 }
 
 impl Key {
@@ -87,12 +111,22 @@ impl Key {
             _ => None,
         }
     }
+
+    /// The statement that notes that it was shown now; nothing where that was noted just before.
+    pub fn used(&self) -> Option<Statement> {
+        let now = now_ms();
+        let old = self.used_ms.is_none_or(|at| at < now - NOTED_MS);
+        old.then(|| {
+            let sql = "update api_key set used_ms = ?2 where id = ?1 and coalesce(used_ms, 0) < ?2";
+            Statement::new(sql, vec![self.id.as_str().into(), now.into()])
+        })
+    }
 }
 
 /// Makes a key. The secret is nowhere but in the answer.
 ///
 /// # Errors
-/// [`Error::NoSuchTenant`], [`Error::NoScope`].
+/// [`Error::NoSuchTenant`], [`Error::TenantRemoved`], [`Error::NoScope`].
 pub async fn add(store: &dyn Store, new: NewKey, act: &Act) -> Result<(Key, Secret), Error> {
     let (key, secret, insert) = make(new, None)?;
     find_made(store, &key.tenant).await?;
@@ -116,12 +150,14 @@ pub async fn rotate(
     if old.ended(now).is_some() {
         return Err(Error::KeyEnded(id.into()));
     }
-    let life = old.expires_ms.map(|at| Duration::from_millis((at - old.created_ms).unsigned_abs()));
+    // An end that a rotation has set is not how long it was to live.
+    let life_ms = old.life_ms.or(old.expires_ms.map(|at| at - old.created_ms)).unwrap_or(0);
+    let life = (life_ms > 0).then(|| Duration::from_millis(life_ms.unsigned_abs()));
     let Key { tenant, label, scopes, .. } = old;
     let (key, secret, insert) = make(NewKey { tenant, label, scopes, life }, Some(id))?;
     let end = Statement::new(
-        "update api_key set expires_ms = ?2 where id = ?1 and (expires_ms is null or expires_ms > ?2)",
-        vec![id.into(), now.saturating_add(ms(overlap)).into()],
+        "update api_key set expires_ms = ?2, life_ms = ?3 where id = ?1 and (expires_ms is null or expires_ms > ?2)",
+        vec![id.into(), now.saturating_add(ms(overlap)).into(), life_ms.into()],
     );
     let log = act.statement(&key.tenant, "key.rotate", &format!("{id} to {}", key.id), audit::DONE);
     store.write(vec![insert, end, log]).await?;
@@ -152,16 +188,10 @@ pub async fn revoke(store: &dyn Store, id: &str, act: &Act) -> Result<Key, Error
 /// Those of the store.
 pub async fn list(store: &dyn Store, tenant: Option<&str>) -> Result<Vec<Key>, Error> {
     let statement = match tenant {
-        Some(tenant) => Statement::new(
-            "select id, tenant, label, scopes, created_ms, expires_ms, revoked_ms, replaces from api_key \
-             where tenant = ?1 order by created_ms, id",
-            vec![tenant.into()],
-        ),
-        None => Statement::new(
-            "select id, tenant, label, scopes, created_ms, expires_ms, revoked_ms, replaces from api_key \
-             order by tenant, created_ms, id",
-            vec![],
-        ),
+        Some(tenant) => {
+            Statement::new(keys!("where k.tenant = ?1 order by k.created_ms, k.id"), vec![tenant.into()])
+        }
+        None => Statement::new(keys!("order by k.tenant, k.created_ms, k.id"), vec![]),
     };
     Ok(store.query(statement).await?.iter().map(|row| key(row)).collect())
 }
@@ -199,22 +229,18 @@ pub async fn presented(
     presented: &Presented,
 ) -> Result<Option<(Key, Settings)>, pattern::Error> {
     let statement = Statement::new(
-        "select k.id, k.tenant, k.label, k.scopes, k.created_ms, k.expires_ms, k.revoked_ms, k.replaces, \
-         k.hash, t.settings from api_key k join tenant t on t.id = k.tenant where k.id = ?1",
+        keys!(", k.hash, t.settings", "join tenant t on t.id = k.tenant where k.id = ?1"),
         vec![presented.id.as_str().into()],
     );
     let rows = store.query(statement).await?;
-    let Some(row) = rows.first().filter(|row| presented.is(row[8].text())) else { return Ok(None) };
+    let Some(row) = rows.first().filter(|row| presented.is(row[10].text())) else { return Ok(None) };
     let key = key(row);
-    let settings = settings(&key.tenant, &row[9])?;
+    let settings = settings(&key.tenant, &row[11])?;
     Ok(Some((key, settings)))
 }
 
 async fn one(store: &dyn Store, id: &str) -> Result<Key, Error> {
-    let statement = Statement::new(
-        "select id, tenant, label, scopes, created_ms, expires_ms, revoked_ms, replaces from api_key where id = ?1",
-        vec![id.into()],
-    );
+    let statement = Statement::new(keys!("where k.id = ?1"), vec![id.into()]);
     let rows = store.query(statement).await?;
     // Somebody may have pasted a whole key, which must not be said again.
     let public = || Secret::new(id).presented().map_or_else(|_| id.to_owned(), |presented| presented.id);
@@ -236,6 +262,8 @@ fn make(new: NewKey, replaces: Option<&str>) -> Result<(Key, Secret, Statement),
         expires_ms: new.life.map(|life| created_ms.saturating_add(ms(life))),
         revoked_ms: None,
         replaces: replaces.map(str::to_owned),
+        life_ms: None,
+        used_ms: None,
     };
     let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.name()).collect();
     let insert = Statement::new(
@@ -267,6 +295,8 @@ fn key(row: &[Value]) -> Key {
         expires_ms: time(&row[5]),
         revoked_ms: time(&row[6]),
         replaces: Some(row[7].text().to_owned()).filter(|id| !id.is_empty()),
+        life_ms: time(&row[8]),
+        used_ms: time(&row[9]),
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use error::Error;
 pub use secret::{KeyError, Presented, Secret};
-pub use tenants::{ANY, PUBLIC, Settings, Tenant, add, any, find, list, set};
+pub use tenants::{ANY, PUBLIC, Settings, Tenant, add, any, find, list, remove, set};
 
 /// The tenant of a service without tenants.
 pub const DEFAULT: &str = "default";
@@ -24,11 +24,14 @@ pub const DEFAULT: &str = "default";
 /// The tables of tenants in the Status DB.
 pub const TABLES: Tables = Tables {
     name: "tenant",
-    versions: &[Sql {
-        all: include_str!("tables.sql"),
-        sqlite: include_str!("append_only.sqlite.sql"),
-        postgres: include_str!("append_only.postgres.sql"),
-    }],
+    versions: &[
+        Sql {
+            all: include_str!("tables.sql"),
+            sqlite: include_str!("append_only.sqlite.sql"),
+            postgres: include_str!("append_only.postgres.sql"),
+        },
+        Sql { all: include_str!("tables_2.sql"), sqlite: "", postgres: "" },
+    ],
 };
 
 /// This machine's clock, in milliseconds since 1970. Keys live for days: seconds between machines don't matter.

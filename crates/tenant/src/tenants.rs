@@ -12,6 +12,9 @@ pub struct Tenant {
     pub id: String,
     /// What it may use.
     pub settings: Settings,
+    /// When it was removed, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removed_ms: Option<i64>,
 }
 
 /// What a tenant may use; what is left out is not limited.
@@ -44,25 +47,31 @@ pub const PUBLIC: [&str; 2] = ["http://", "https://"];
 /// # Errors
 /// Those of the store.
 pub async fn find(store: &dyn Store, id: &str) -> Result<Option<Tenant>, pattern::Error> {
-    let statement = Statement::new("select settings from tenant where id = ?1", vec![id.into()]);
+    let statement =
+        Statement::new("select id, settings, removed_ms from tenant where id = ?1", vec![id.into()]);
     let rows = store.query(statement).await?;
     match rows.first() {
-        None => Ok((id == DEFAULT).then(|| Tenant { id: id.into(), settings: Settings::default() })),
-        Some(row) => Ok(Some(Tenant { id: id.into(), settings: settings(id, &row[0])? })),
+        None if id == DEFAULT => {
+            Ok(Some(Tenant { id: id.into(), settings: Settings::default(), removed_ms: None }))
+        }
+        None => Ok(None),
+        Some(row) => tenant(row).map(Some),
     }
 }
 
-/// Every tenant that was made, by name.
+/// Every tenant that was made, by name; removed ones with them.
 ///
 /// # Errors
 /// Those of the store.
 pub async fn list(store: &dyn Store) -> Result<Vec<Tenant>, Error> {
-    let rows = store.query(Statement::new("select id, settings from tenant order by id", vec![])).await?;
-    let tenant = |row: Vec<Value>| {
-        let id = row[0].text().to_owned();
-        Ok(Tenant { settings: settings(&id, &row[1])?, id })
-    };
-    rows.into_iter().map(tenant).collect()
+    let statement = Statement::new("select id, settings, removed_ms from tenant order by id", vec![]);
+    Ok(store.query(statement).await?.iter().map(|row| tenant(row)).collect::<Result<_, _>>()?)
+}
+
+fn tenant(row: &[Value]) -> Result<Tenant, pattern::Error> {
+    let id = row[0].text().to_owned();
+    let removed_ms = if let Value::Int(at) = row[2] { Some(at) } else { None };
+    Ok(Tenant { settings: settings(&id, &row[1])?, id, removed_ms })
 }
 
 /// Whether anybody has made a tenant: from then on keys are needed.
@@ -76,13 +85,15 @@ pub async fn any(store: &dyn Store) -> Result<bool, pattern::Error> {
 /// Makes a tenant.
 ///
 /// # Errors
-/// [`Error::Name`] when the name can't stand in a path, [`Error::TenantExists`].
+/// [`Error::Name`] when the name can't stand in a path, [`Error::TenantExists`], [`Error::TenantRemoved`].
 pub async fn add(store: &dyn Store, id: &str, settings: &Settings, act: &Act) -> Result<(), Error> {
     if !is_name(id) {
         return Err(Error::Name(id.into()));
     }
-    if find_made(store, id).await.is_ok() {
-        return Err(Error::TenantExists(id.into()));
+    match find_made(store, id).await {
+        Err(Error::NoSuchTenant(_)) => {}
+        Ok(()) => return Err(Error::TenantExists(id.into())),
+        Err(e) => return Err(e),
     }
     let mut settings = settings.clone();
     if id == DEFAULT && settings.datasets.is_none() {
@@ -99,10 +110,36 @@ pub async fn add(store: &dyn Store, id: &str, settings: &Settings, act: &Act) ->
     Ok(())
 }
 
+/// Removes a tenant: its keys end now, and it gets no others. What it had stays, and so does its name. Returns how many
+/// keys were ended.
+///
+/// # Errors
+/// [`Error::NoSuchTenant`], [`Error::TenantRemoved`].
+pub async fn remove(store: &dyn Store, id: &str, act: &Act) -> Result<usize, Error> {
+    find_made(store, id).await?;
+    let now = now_ms();
+    let values = || vec![id.into(), now.into()];
+    let changed = store
+        .write(vec![
+            Statement::new(
+                "update tenant set removed_ms = ?2 where id = ?1 and removed_ms is null",
+                values(),
+            ),
+            Statement::new(
+                "update api_key set revoked_ms = ?2 where tenant = ?1 and revoked_ms is null \
+                 and (expires_ms is null or expires_ms > ?2)",
+                values(),
+            ),
+            act.statement(id, "tenant.remove", id, audit::DONE),
+        ])
+        .await?;
+    Ok(changed[1])
+}
+
 /// Replaces a tenant's settings.
 ///
 /// # Errors
-/// [`Error::NoSuchTenant`].
+/// [`Error::NoSuchTenant`], [`Error::TenantRemoved`].
 pub async fn set(store: &dyn Store, id: &str, settings: &Settings, act: &Act) -> Result<(), Error> {
     let update = Statement::new(
         "update tenant set settings = ?2 where id = ?1",
@@ -113,11 +150,14 @@ pub async fn set(store: &dyn Store, id: &str, settings: &Settings, act: &Act) ->
     Ok(())
 }
 
-/// A tenant that somebody has made.
+/// A tenant that somebody has made and nobody removed.
 pub(crate) async fn find_made(store: &dyn Store, id: &str) -> Result<(), Error> {
-    let statement = Statement::new("select id from tenant where id = ?1", vec![id.into()]);
-    let rows = store.query(statement).await?;
-    rows.first().map(drop).ok_or_else(|| Error::NoSuchTenant(id.into()))
+    let statement = Statement::new("select removed_ms from tenant where id = ?1", vec![id.into()]);
+    match store.query(statement).await?.first().map(|row| &row[0]) {
+        None => Err(Error::NoSuchTenant(id.into())),
+        Some(Value::Null) => Ok(()),
+        Some(_) => Err(Error::TenantRemoved(id.into())),
+    }
 }
 
 /// Settings as they are stored. They were checked when they were written; a newer program's may hold more than

@@ -158,8 +158,9 @@ fn print_row(key: &Key) -> Result<()> {
         (None, Some(at)) => format!("until {}", time(at)),
         (None, None) => "active".to_owned(),
     };
+    let used = key.used_ms.map_or("never used".to_owned(), |at| format!("used {}", time(at)));
     let row = format!(
-        "{}  {}  {}  made {}  {state}  {}",
+        "{}  {}  {}  made {}  {used}  {state}  {}",
         key.id,
         key.tenant,
         scopes(key),

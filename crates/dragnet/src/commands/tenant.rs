@@ -6,11 +6,15 @@ use crate::exit;
 use crate::settings::Settings;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use dragnet_job::view::time;
+use dragnet_pattern::{Filter, Page, Status, Store};
 use dragnet_tenant::ANY;
 use dragnet_tenant::{self as tenant, Settings as Limits, Tenant, slots};
 use std::io::Write;
 use std::process::ExitCode;
 
+/// Jobs that are cancelled in one go.
+const PAGE: usize = 500;
 /// Jobs that are told when a tenant's limits change.
 const TOLD_MAX: i64 = 1000;
 
@@ -26,6 +30,9 @@ enum Verb {
     Add(Add),
     /// Change what a tenant may use; what is not named stays. A running service sees it within 5 seconds
     Set(Set),
+    /// Remove a tenant: its keys end and its jobs are cancelled. Its output, ledger and invoices stay, and so does
+    /// its name
+    Remove(Remove),
     /// List all tenants
     List(List),
     /// Show a tenant and what it may use
@@ -48,6 +55,17 @@ struct Set {
     name: String,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    at: AtStore,
+}
+
+#[derive(Debug, Args)]
+struct Remove {
+    /// Its name
+    name: String,
+    /// Let its jobs go on to their ends
+    #[arg(long)]
+    keep_jobs: bool,
     #[command(flatten)]
     at: AtStore,
 }
@@ -158,12 +176,18 @@ impl TenantCommand {
                 let at = at.open(settings)?;
                 let known = at.wait(tenant::list(&*at.store))?.into_iter().find(|tenant| tenant.id == name);
                 let known = known.ok_or(tenant::Error::NoSuchTenant(name.clone()))?;
-                let limits = limits.over(known.settings)?;
+                let limits = limits.over(known.settings.clone())?;
                 at.wait(tenant::set(&*at.store, &name, &limits, &at.act))?;
                 // There may be room for more of its jobs now.
                 let launch = dragnet_job::controllers::LAUNCH;
                 at.wait(slots::tell_next(&*at.store, &name, launch, TOLD_MAX))?;
-                show(&Tenant { id: name, settings: limits })?;
+                show(&Tenant { settings: limits, ..known })?;
+            }
+            Verb::Remove(Remove { name, keep_jobs, at }) => {
+                let at = at.open(settings)?;
+                let keys = at.wait(tenant::remove(&*at.store, &name, &at.act))?;
+                let jobs = if keep_jobs { 0 } else { at.wait(cancel_all(&*at.store, &name))? };
+                eprintln!("removed `{name}`: {keys} keys ended, {jobs} jobs cancelled");
             }
             Verb::List(List { json, at }) => {
                 let at = at.open(settings)?;
@@ -189,11 +213,33 @@ impl TenantCommand {
     }
 }
 
+/// Cancels what has not ended of a tenant's. Returns how many jobs that is.
+async fn cancel_all(store: &dyn Store, tenant: &str) -> Result<usize> {
+    let mut cancelled = 0;
+    for status in [Status::Accepted, Status::Running, Status::Parked] {
+        let filter = Filter { status: Some(status), ..Filter::default() };
+        let mut after: Option<String> = None;
+        loop {
+            let works = store.works(tenant, filter, Page { limit: PAGE, after: after.as_deref() }).await?;
+            for work in &works {
+                store.cancel(tenant, &work.id).await?;
+            }
+            cancelled += works.len();
+            after = works.last().filter(|_| works.len() == PAGE).map(|work| work.id.clone());
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(cancelled)
+}
+
 /// A tenant on a line, with what it is limited to.
 fn show(tenant: &Tenant) -> Result<()> {
     let limits = serde_json::to_value(&tenant.settings)?;
     let limits = limits.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
     let limits: Vec<String> = limits.map(|(name, value)| format!("{name} {value}")).collect();
     let limits = if limits.is_empty() { "no limits".to_owned() } else { limits.join(", ") };
-    Ok(writeln!(std::io::stdout(), "{}  {limits}", tenant.id)?)
+    let removed = tenant.removed_ms.map(|at| format!("  removed {}", time(at))).unwrap_or_default();
+    Ok(writeln!(std::io::stdout(), "{}  {limits}{removed}", tenant.id)?)
 }

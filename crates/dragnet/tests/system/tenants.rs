@@ -185,6 +185,47 @@ fn keys_change_over_and_end_soon() {
     let row = |n: usize, name: &str| listed[n][name].as_str().unwrap_or_default().to_owned();
     assert_eq!((row(1, "replaces").as_str(), row(2, "replaces").as_str()), (public(&first), public(&second)));
     assert_eq!((row(2, "label").as_str(), &listed[2]["scopes"]), ("nightly", &json!(["submit", "read"])));
+    // The first was to live for ever, and its end is the rotation's: a second successor lives for ever, too.
+    let fourth = operate(&sandbox, &["key", "rotate", public(&first), "--overlap-hours", "1"]);
+    let unused = key(&sandbox, "acme", &[]);
+    let keys = || -> Vec<Json> {
+        serde_json::from_str(&operate(&sandbox, &["key", "list", "acme", "--json"])).unwrap()
+    };
+    let of = |key: &str, name: &str| {
+        keys().into_iter().find(|row| row["id"] == public(key)).unwrap()[name].clone()
+    };
+    assert_eq!(of(&fourth, "expires_ms"), Json::Null);
+    until("its use is noted", || of(&first, "used_ms").is_i64());
+    assert_eq!(of(&unused, "used_ms"), Json::Null);
+}
+
+/// Its keys end, its jobs are cancelled, and nobody else gets its name, in which they stand.
+#[test]
+fn a_tenant_that_is_removed_leaves_its_jobs_and_its_name() {
+    let sandbox = Sandbox::new();
+    let data = sandbox.corpus();
+    tenant(&sandbox, "gone", &["--jobs-running", "0"]);
+    tenant(&sandbox, "other", &[]);
+    let (gone, other) = (key(&sandbox, "gone", &[]), key(&sandbox, "other", &[]));
+    let service = sandbox.serve();
+    let id = submit(&service, &gone, &spec(&data));
+    operate(&sandbox, &["tenant", "remove", "gone"]);
+    until("its key's end", || get(&service, "/v1/jobs", &gone).status == 401);
+    assert_eq!(get(&service, "/v1/jobs", &other).status, 200);
+    until("its job's end", || {
+        let status = sandbox.run(&["status", &id, "--tenant", "gone"]);
+        String::from_utf8_lossy(&status.stdout).contains("cancelled")
+    });
+    for refused in [
+        &["tenant", "add", "gone"][..],
+        &["tenant", "set", "gone", "--jobs-open", "1"],
+        &["tenant", "remove", "gone"],
+        &["key", "add", "gone"],
+    ] {
+        let refused = sandbox.run(refused);
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("its name is kept"), "{refused:?}");
+    }
+    assert!(operate(&sandbox, &["tenant", "list"]).contains("removed 2"));
 }
 
 #[test]
