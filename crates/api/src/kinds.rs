@@ -163,6 +163,12 @@ pub static KINDS: &[Kind] = &[
         remedy: "Its coverage names what was lost and why.",
     },
     Kind {
+        name: "other-ledger",
+        status: "409",
+        means: "The cursor of usage stands behind a line that is not in this ledger: the service was put back from a backup.",
+        remedy: "Read again with the cursor `0`. What has arrived before has the same id when it comes again.",
+    },
+    Kind {
         name: "quota-bytes",
         status: "",
         means: "The job is larger than what its tenant may have.",

@@ -92,8 +92,7 @@ pub(crate) async fn invoice(
 #[serde(deny_unknown_fields)]
 pub(crate) struct UsageQuery {
     limit: Option<usize>,
-    #[serde(default, deserialize_with = "crate::number::cursor")]
-    cursor: Option<i64>,
+    cursor: Option<String>,
 }
 
 /// The caller's usage as CloudEvents, the oldest first.
@@ -108,8 +107,16 @@ pub(crate) async fn usage(
     if !(1..=EVENTS_MAX).contains(&limit) {
         return Err(Problem::invalid(format!("`limit` is {limit}: 1 to {EVENTS_MAX} are taken")));
     }
-    let from = query.cursor.unwrap_or(0);
-    let events = usage::after(&*api.store, from, Some(&caller.tenant), limit).await?;
+    let refused = |e: usage::Error| match e {
+        usage::Error::Store(e) => Problem::from(e),
+        usage::Error::Cursor(_) => Problem::invalid(e.to_string()),
+        usage::Error::OtherLedger(_) => {
+            let title = "The cursor is of another ledger";
+            Problem::new(StatusCode::CONFLICT, "other-ledger", title, e.to_string())
+        }
+    };
+    let from = query.cursor.as_deref().map(str::parse).transpose().map_err(refused)?.unwrap_or_default();
+    let events = usage::after(&*api.store, from, Some(&caller.tenant), limit).await.map_err(refused)?;
     if media == JSON {
         return Ok(answer(
             StatusCode::OK,

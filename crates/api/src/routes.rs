@@ -288,7 +288,7 @@ pub static ROUTES: &[Route] = &[
             parameters: &["audit_limit", "usage_cursor", "If-None-Match"],
             takes: None,
             answers: &[(200, "Usage"), (304, "NotModified")],
-            problems: &[400],
+            problems: &[400, 409],
         }),
         handler: || get(money::usage),
     },

@@ -5,7 +5,7 @@ use crate::exit;
 use crate::settings::Settings;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use dragnet_job::usage;
+use dragnet_job::usage::{self, Cursor};
 use serde_json::Value as Json;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -47,7 +47,7 @@ struct Export {
     target: Where,
     /// The cursor that the last export printed
     #[arg(long, value_name = "CURSOR", conflicts_with = "cursor_file")]
-    since: Option<i64>,
+    since: Option<Cursor>,
     /// Keeps the cursor from one export to the next
     #[arg(long, value_name = "FILE")]
     cursor_file: Option<PathBuf>,
@@ -82,20 +82,21 @@ impl Usage {
 }
 
 impl Export {
-    fn begin(&self) -> Result<i64> {
-        let Some(file) = &self.cursor_file else { return Ok(self.since.unwrap_or(0)) };
+    fn begin(&self) -> Result<Cursor> {
+        let Some(file) = &self.cursor_file else { return Ok(self.since.unwrap_or_default()) };
         match std::fs::read_to_string(file) {
-            Ok(text) => text.trim().parse().with_context(|| {
-                format!("`{}` holds no cursor: it is a number, as an export prints it", file.display())
-            }),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Ok(text) => text
+                .trim()
+                .parse()
+                .with_context(|| format!("`{}` holds no cursor, as an export prints it", file.display())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Cursor::default()),
             Err(e) => Err(e).with_context(|| format!("read the cursor `{}`", file.display())),
         }
     }
 }
 
 /// Replaces the file, so that it always holds a cursor.
-fn keep(file: &Path, cursor: i64) -> Result<()> {
+fn keep(file: &Path, cursor: Cursor) -> Result<()> {
     let beside = file.with_extension("new");
     let kept = || -> std::io::Result<()> {
         let mut new = File::create(&beside)?;

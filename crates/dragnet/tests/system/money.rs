@@ -442,6 +442,19 @@ fn usage_arrives_at_least_once_under_the_same_ids() {
     assert_eq!(got.lock().unwrap()[1].1.as_array().unwrap().len(), 3, "only what is new");
     let page = service.get(&format!("/v1/usage?cursor={cursor}")).json();
     assert_eq!(page["events"], got.lock().unwrap()[1].1);
+    let (line, mark) = cursor.split_once('-').unwrap();
+    // As after a restore: the number is another line's, or nobody's yet.
+    let others =
+        [format!("{line}-{:08x}", !u32::from_str_radix(mark, 16).unwrap()), format!("9{line}-{mark}")];
+    for other in others {
+        let refused = operate(&sandbox, &["usage", "export", "--to", &url, "--since", &other]);
+        assert!(
+            !refused.status.success() && said(&refused).contains("of another ledger"),
+            "{}",
+            said(&refused)
+        );
+        assert_eq!(service.get(&format!("/v1/usage?cursor={other}")).status, 409);
+    }
     std::fs::write(sandbox.path("cursor"), "soon").unwrap();
     let refused = operate(&sandbox, &["usage", "export", "--to", &url, "--cursor-file", &kept]);
     assert!(!refused.status.success() && said(&refused).contains("holds no cursor"), "{}", said(&refused));
