@@ -31,6 +31,15 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// What every service runs, and the topic of each.
+pub(crate) const GROUPS: [(&str, &str); 5] = [
+    (dragnet_job::controllers::LAUNCH, topic::LAUNCH),
+    (dragnet_job::controllers::MONITORING, topic::MONITOR),
+    (dragnet_job::controllers::BILLING, topic::BILLING),
+    (dragnet_job::controllers::SHUTDOWN, topic::SHUTDOWN),
+    ("local", LOCAL_TOPIC),
+];
+
 /// How a service is set up.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ServiceArgs {
@@ -297,16 +306,9 @@ impl Service {
 
     /// Registers the groups, so that a job that is posted before anybody works finds its queue.
     pub(crate) fn register(&self) -> Result<()> {
-        let groups = [
-            (dragnet_job::controllers::LAUNCH, topic::LAUNCH),
-            (dragnet_job::controllers::MONITORING, topic::MONITOR),
-            (dragnet_job::controllers::BILLING, topic::BILLING),
-            (dragnet_job::controllers::SHUTDOWN, topic::SHUTDOWN),
-            ("local", LOCAL_TOPIC),
-        ];
         let known = self.runtime.block_on(self.store.groups())?;
         for (name, topic) in
-            groups.into_iter().filter(|(name, _)| known.iter().all(|group| group.name != *name))
+            GROUPS.into_iter().filter(|(name, _)| known.iter().all(|group| group.name != *name))
         {
             self.runtime.block_on(self.store.add_group(name, topic, true))?;
         }

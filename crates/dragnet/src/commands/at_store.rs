@@ -4,7 +4,7 @@ use crate::service::{make_private, store_at};
 use crate::settings::Settings;
 use anyhow::Result;
 use dragnet_pattern::Store;
-use dragnet_tenant::audit::Act;
+use dragnet_tenant::audit::{Act, DONE};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -41,5 +41,11 @@ impl AtStore {
 impl Opened {
     pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
+    }
+
+    /// Notes in the audit log what was done just now, where its own transaction knows of no log.
+    pub(crate) fn note(&self, tenant: &str, action: &str, target: &str) -> Result<()> {
+        let line = self.act.statement(tenant, action, target, DONE);
+        Ok(self.wait(self.store.write(vec![line])).map(drop)?)
     }
 }

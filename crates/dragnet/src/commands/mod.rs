@@ -12,6 +12,7 @@ mod config;
 mod conformance;
 mod coverage;
 mod demo;
+mod group;
 mod hits;
 mod invoice;
 mod key;
@@ -89,6 +90,8 @@ pub(crate) enum Command {
     Tenant(tenant::TenantCommand),
     /// Make, rotate and revoke API keys
     Key(key::KeyCommand),
+    /// List and remove groups: who is told of jobs, and how far each is behind
+    Group(group::GroupCommand),
     /// Print a tenant's invoice of a month
     Invoice(invoice::Invoice),
     /// Correct the ledger
@@ -141,6 +144,7 @@ impl Command {
             Command::Completions(command) => command.run(crate::Cli::command()),
             Command::Tenant(command) => command.run(settings),
             Command::Key(command) => command.run(settings),
+            Command::Group(command) => command.run(settings),
             Command::Invoice(command) => command.run(settings),
             Command::Ledger(command) => command.run(settings),
             Command::Usage(command) => command.run(settings),

@@ -1,11 +1,13 @@
 //! `dragnet webhook`: endpoints that are told when a tenant's jobs end.
 
-use super::at_store::AtStore;
+use super::at_store::{AtStore, Opened};
 use super::print_json;
 use crate::settings::Settings;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use dragnet_job::topic;
+use dragnet_pattern::Statement;
+use dragnet_tenant::DEFAULT;
 use dragnet_webhooks as webhooks;
 use serde_json::json;
 use std::io::Write;
@@ -25,7 +27,7 @@ enum Verb {
         /// Where events are posted
         url: String,
         /// Whose jobs it is told of
-        #[arg(long, value_name = "NAME", default_value = dragnet_tenant::DEFAULT)]
+        #[arg(long, value_name = "NAME", default_value = DEFAULT)]
         tenant: String,
         #[command(flatten)]
         at: AtStore,
@@ -78,6 +80,7 @@ impl WebhookCommand {
             Verb::Add { url, tenant, at } => {
                 let opened = at.open(settings)?;
                 let (made, secret) = opened.wait(webhooks::add(&*opened.store, &tenant, &url))?;
+                opened.note(&tenant, "webhook.add", &made.id)?;
                 eprintln!("made `{}` of `{tenant}`; its secret is shown this once", made.id);
                 writeln!(out, "{secret}")?;
             }
@@ -96,23 +99,38 @@ impl WebhookCommand {
             }
             Verb::Remove { id, at } => {
                 let opened = at.open(settings)?;
+                let tenant = tenant_of(&opened, &id)?;
                 opened.wait(webhooks::remove(&*opened.store, &id))?;
+                opened.note(&tenant, "webhook.remove", &id)?;
             }
             Verb::Rotate { id, overlap_hours, at } => {
                 let opened = at.open(settings)?;
                 let overlap = Duration::from_secs(overlap_hours * 3600);
                 let secret = opened.wait(webhooks::rotate(&*opened.store, &id, overlap))?;
+                opened.note(&tenant_of(&opened, &id)?, "webhook.rotate", &id)?;
                 writeln!(out, "{secret}")?;
             }
             Verb::Enable { id, at } => {
                 let opened = at.open(settings)?;
                 opened.wait(webhooks::enable(&*opened.store, &id))?;
+                opened.note(&tenant_of(&opened, &id)?, "webhook.enable", &id)?;
             }
             Verb::Replay { job, at } => {
                 let opened = at.open(settings)?;
                 opened.wait(webhooks::replay(&*opened.store, &job, topic::ENDED))?;
+                let of = Statement::new("select tenant from work where id = ?1", vec![job.as_str().into()]);
+                let rows = opened.wait(opened.store.query(of))?;
+                let tenant = rows.first().map_or(DEFAULT, |row| row[0].text());
+                opened.note(tenant, "webhook.replay", &job)?;
             }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Whose endpoint it is; nobody's, if there is none.
+fn tenant_of(opened: &Opened, id: &str) -> Result<String> {
+    let all = opened.wait(webhooks::list(&*opened.store))?;
+    let found = all.into_iter().find(|endpoint| endpoint.id == id);
+    Ok(found.map_or_else(|| DEFAULT.to_owned(), |endpoint| endpoint.tenant))
 }

@@ -24,6 +24,26 @@ fn sample(text: &str, name: &str) -> Option<f64> {
 
 const ADMIN: [&str; 2] = ["--admin-listen", "127.0.0.1:0"];
 
+/// Who is told of jobs is listed, and removed by a command where nobody needs it.
+#[test]
+fn groups_are_listed_and_removed() {
+    let sandbox = Sandbox::new();
+    let service = sandbox.serve();
+    let names = || -> Vec<String> {
+        let listed = sandbox.run(&["group", "list", "--json"]);
+        let groups: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+        groups.as_array().unwrap().iter().map(|group| group["name"].as_str().unwrap().to_owned()).collect()
+    };
+    until("its controller has begun", || names().contains(&"webhooks".to_owned()));
+    drop(service);
+    for (name, why) in [("launch", "a part of every service"), ("nobody", "there is no group `nobody`")] {
+        let refused = sandbox.run(&["group", "remove", name]);
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(why), "{refused:?}");
+    }
+    assert!(sandbox.run(&["group", "remove", "webhooks"]).status.success());
+    assert!(!names().contains(&"webhooks".to_owned()));
+}
+
 #[test]
 fn metrics_have_the_golden_signals_in_a_format_that_prometheus_reads() {
     let sandbox = Sandbox::new();

@@ -150,6 +150,10 @@ fn an_endpoint_ends_its_secrets_and_itself() {
     must(&sandbox, &["webhook", "replay", &third]);
     receiver.after(3);
     must(&sandbox, &["webhook", "remove", id]);
+    let logged = must(&sandbox, &["audit-log"]);
+    for act in ["webhook.add", "webhook.rotate", "webhook.replay", "webhook.remove"] {
+        assert!(logged.contains(act), "{act}: {logged}");
+    }
     assert_eq!(must(&sandbox, &["webhook", "list"]), "");
 }
 
