@@ -16,7 +16,7 @@ for name in sys.argv[2:]:
 print(records, hits)
 ";
 
-fn python() -> Option<String> {
+pub(crate) fn python() -> Option<String> {
     let python = std::env::var("DRAGNET_TEST_PYTHON").ok().filter(|python| !python.is_empty());
     if python.is_none() {
         eprintln!(

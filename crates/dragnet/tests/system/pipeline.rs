@@ -4,11 +4,12 @@
 use crate::cluster::{Cluster, patiently};
 use crate::harness::{Sandbox, Service, undisturbed};
 use crate::kafka::Broker;
+use crate::oracle::python;
 use crate::servers::Postgres;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const ROLES: [&str; 6] = ["api", "launch", "monitor", "billing", "shutdown", "relay"];
 
@@ -51,26 +52,44 @@ impl Drawing {
     }
 }
 
-/// Lines of prose that this machine has, in a few files: the READMEs of the crates that it was built from.
-fn prose(sandbox: &Sandbox) -> PathBuf {
-    let home =
-        std::env::var("CARGO_HOME").unwrap_or_else(|_| format!("{}/.cargo", std::env::var("HOME").unwrap()));
-    let mut texts: Vec<PathBuf> = Vec::new();
-    for registry in std::fs::read_dir(Path::new(&home).join("registry/src")).unwrap().flatten() {
-        let crates = std::fs::read_dir(registry.path()).unwrap().flatten();
-        texts.extend(crates.map(|of| of.path().join("README.md")).filter(|text| text.exists()));
-    }
-    texts.sort();
-    let mut files = vec![String::new(); 4];
-    for (n, text) in texts.iter().enumerate() {
-        // Hadoop's Grep takes a carriage return for the end of a line, too.
-        let text = std::fs::read_to_string(text).unwrap_or_default().replace('\r', "");
-        writeln!(files[n % 4], "{text}").unwrap();
-    }
-    for (n, text) in files.iter().enumerate() {
-        sandbox.write(&format!("prose/{n}.txt"), text.as_bytes());
-    }
-    sandbox.path("prose")
+/// Pages as a crawl and as files, by warcio. Hadoop's Grep takes a carriage return for the end of a line, too.
+const CRAWL: &str = r"
+import glob, io, os, sys
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+pages, crawl, plain = sys.argv[1:]
+archives = [WARCWriter(open(f'{crawl}/{n}.warc.gz', 'wb'), gzip=True) for n in range(4)]
+names = [n for n in glob.glob(pages + '/**', recursive=True) if n.endswith(('.html', '.md')) and os.path.isfile(n)]
+for n, name in enumerate(sorted(names)):
+    page = open(name, 'rb').read().replace(b'\r', b'')
+    kind = 'text/html; charset=UTF-8' if name.endswith('.html') else 'text/markdown'
+    headers = [('Content-Type', kind), ('Content-Length', str(len(page)))]
+    http = StatusAndHeaders('200 OK', headers, protocol='HTTP/1.1')
+    url = 'https://pages.example/' + os.path.relpath(name, pages)
+    archive = archives[n % 4]
+    archive.write_record(archive.create_warc_record(url, 'response', payload=io.BytesIO(page), http_headers=http))
+    open(f'{plain}/{n % 4}', 'ab').write(page + b'\n')
+print(len(names))
+";
+
+/// Real web pages, and else the READMEs of the crates that this was built from.
+fn pages() -> PathBuf {
+    let of_crates = || {
+        let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+        home.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap()).join(".cargo"))
+            .join("registry/src")
+    };
+    std::env::var_os("DRAGNET_TEST_PAGES").map_or_else(of_crates, PathBuf::from)
+}
+
+/// A crawl of pages, and the same pages in a few plain files.
+fn crawl(sandbox: &Sandbox, python: &str) -> (PathBuf, PathBuf) {
+    let (crawl, plain) = (sandbox.path("crawl"), sandbox.path("plain"));
+    [&crawl, &plain].into_iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+    let made = Command::new(python).args(["-c", CRAWL]).arg(pages()).args([&crawl, &plain]).output().unwrap();
+    let count = String::from_utf8_lossy(&made.stdout).trim().parse::<u32>();
+    assert!(count.is_ok_and(|count| count > 40), "{}", String::from_utf8_lossy(&made.stderr));
+    (crawl, plain)
 }
 
 /// What does not depend on where the objects lie.
@@ -88,17 +107,17 @@ fn over(spec: &Json, place: &str) -> Json {
 
 #[test]
 fn the_whole_pipeline_gives_the_answer_of_one_process_and_the_counts_of_hadoops_grep() {
-    let (Some(mut drawing_on), Some(kafka), Some(cluster)) =
-        (Sandbox::on_postgres(), Broker::take(), Cluster::take())
+    let (Some(mut drawing_on), Some(kafka), Some(cluster), Some(python)) =
+        (Sandbox::on_postgres(), Broker::take(), Cluster::take(), python())
     else {
         return;
     };
     let files = Sandbox::new();
-    let data = prose(&files);
-    const RE: &str = "[Ll]icen[cs]e[a-z]*|serde[_a-z]*|[A-Z]{2}[0-9]+";
-    let spec = json!({ "patterns": [{ "name": "n", "regex": RE }], "dataset": [data] });
+    let (data, plain) = crawl(&files, &python);
+    const RE: &str = "[Dd]ebian [a-z]+|[Ll]icen[cs]e[a-z]*|https?://[a-z.]+|[A-Z]{2}[0-9]+";
+    let spec = json!({ "patterns": [{ "name": "n", "regex": RE }], "dataset": [data], "layers": ["body"] });
     let expected = answer(&undisturbed(&spec));
-    let root = cluster.folder_with(&[("in", &data)]);
+    let root = cluster.folder_with(&[("in", &data), ("plain", &plain)]);
     let store = drawing_on.store.take().unwrap();
     let drawing = Drawing::new(&store, &kafka, &cluster, &root);
     let id = drawing.api().submit(&over(&spec, &format!("{root}/in/")));
@@ -116,7 +135,7 @@ fn the_whole_pipeline_gives_the_answer_of_one_process_and_the_counts_of_hadoops_
         "org.apache.hadoop.examples.Grep",
         "-D",
         "mapreduce.framework.name=local",
-        &format!("{root}/in"),
+        &format!("{root}/plain"),
         &format!("{root}/grep"),
         RE,
     ]);
