@@ -7,7 +7,7 @@
 
 use super::reads::{self, among};
 use super::verbs::{CRASHED, consume, crashes, lost, park};
-use super::{Tx, params};
+use super::{Param, Tx, params};
 use crate::store::{Claim, Claimant, Fence};
 use crate::{Error, Step};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -139,12 +139,32 @@ fn looks(tx: &mut Tx<'_>, works: &[String], controller: &str) -> Result<HashMap<
 
 /// Those of the works that nobody else is at: what is due of theirs is seen when they are next looked at.
 fn locked(tx: &mut Tx<'_>, works: Vec<String>) -> Result<Vec<String>, Error> {
+    locked_if(tx, works, "", &[])
+}
+
+/// As [`locked`], where something is still due: what another process has claimed since the works were found is its own to
+/// lock, for its step.
+fn locked_due(tx: &mut Tx<'_>, works: Vec<String>, controller: &str) -> Result<Vec<String>, Error> {
+    let still = "and exists (select 1 from delivery d where d.work_id = work.id and d.group_name = ?2 \
+                 and d.due_ms <= ?3 offset 0)";
+    let now = tx.now;
+    locked_if(tx, works, still, params![controller, now])
+}
+
+fn locked_if(
+    tx: &mut Tx<'_>,
+    works: Vec<String>,
+    condition: &str,
+    values: &[Param<'_>],
+) -> Result<Vec<String>, Error> {
     if !tx.db.is_shared() {
         return Ok(works);
     }
-    let sql = format!("select id from work where id {} order by id for update skip locked", among(tx.db));
-    let locked: HashSet<String> =
-        tx.all(&sql, params![&reads::list(&works)], |mut row| row.text())?.into_iter().collect();
+    let these = among(tx.db);
+    let sql = format!("select id from work where id {these} {condition} order by id for update skip locked");
+    let list = reads::list(&works);
+    let values: Vec<Param<'_>> = params![&list].iter().chain(values).copied().collect();
+    let locked: HashSet<String> = tx.all(&sql, &values, |mut row| row.text())?.into_iter().collect();
     Ok(works.into_iter().filter(|work| locked.contains(work)).collect())
 }
 
@@ -156,7 +176,7 @@ fn free_of(
     by: &Claimant,
     works: Vec<String>,
 ) -> Result<Vec<String>, Error> {
-    let works = locked(tx, works)?;
+    let works = locked_due(tx, works, controller)?;
     let rows = looks(tx, &works, controller)?;
     let mut free = Vec::new();
     for work in works {

@@ -187,7 +187,10 @@ pub(super) fn advance_together(tx: &mut Tx<'_>, batch: &[&Stepping]) -> Result<V
     change_works(tx, &members)?;
     change_rows(tx, &members)?;
     publish_all(tx, &members, &groups)?;
-    let sides: Vec<_> = members.iter().flat_map(|m| &m.stepping.advance.side).collect();
+    // Each step's own in their order; the first of all steps come first, as they are mostly alike.
+    let most = members.iter().map(|m| m.stepping.advance.side.len()).max().unwrap_or(0);
+    let sides: Vec<_> =
+        (0..most).flat_map(|n| members.iter().filter_map(move |m| m.stepping.advance.side.get(n))).collect();
     verbs::write_all(tx, &sides)?;
     log_all(tx, &members)?;
     for Member { place, stepping, at, machine } in &members {
@@ -283,11 +286,11 @@ fn change_rows(tx: &mut Tx<'_>, members: &[Member<'_>]) -> Result<(), Error> {
     );
     let consumed = tx.all(&sql, params![&rows], |mut row| row.int())?;
     let consumed = serde_json::Value::from(consumed).to_string();
-    // By the next statement: this one would still see what the last has deleted.
-    let sql = "delete from message m using (select cast(value as bigint) as id from \
-               json_array_elements_text(cast(?1::text as json)) as value) as gone \
-               where m.id = gone.id and not exists \
-               (select 1 from delivery d where d.work_id = m.work_id and d.message_id = m.id)";
+    // By the next statement: this one would still see what the last has deleted. `offset 0` keeps the question one of an
+    // index: as a join it reads all deliveries that there are.
+    let sql = "delete from message m where m.id = any(array(select cast(value as bigint) \
+               from json_array_elements_text(cast(?1::text as json)) as value)) and not exists \
+               (select 1 from delivery d where d.work_id = m.work_id and d.message_id = m.id offset 0)";
     tx.execute(sql, params![&consumed])?;
     for (fence, due_ms) in again {
         look_again(tx, &fence.work, &fence.controller, due_ms)?;
