@@ -215,6 +215,7 @@ impl Conditions {
             allowance.write(response.headers_mut());
         }
         let headers = response.headers_mut();
+        headers.reserve(HEADERS);
         let is_page =
             headers.get(header::CONTENT_TYPE).is_some_and(|media| media.as_bytes().starts_with(b"text/html"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -229,6 +230,9 @@ impl Conditions {
         response
     }
 }
+
+/// As many as all answers are given beside their own.
+const HEADERS: usize = 5;
 
 /// Whether a request's `If-None-Match` names a tag.
 pub(crate) fn names(headers: &HeaderMap, tag: &str) -> bool {

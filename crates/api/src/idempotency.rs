@@ -40,7 +40,7 @@ pub(crate) fn key_of(headers: &HeaderMap, posted: &Json) -> Result<Option<Idempo
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err(wrong(format!("it has {} bytes: 1 to {KEY_BYTES_MAX} are taken", key.len())));
     }
-    let fingerprint = Digest::of_file(posted.to_string().as_bytes());
+    let fingerprint = Digest::of_file(&serde_json::to_vec(posted).unwrap_or_default());
     Ok(Some(IdempotencyKey { scope: "POST /v1/jobs".into(), key, fingerprint }))
 }
 

@@ -28,7 +28,8 @@ const DEPTH_MAX: usize = 16;
 
 /// JSON, tagged where it is what was found.
 pub(crate) fn answer(status: StatusCode, body: &Json) -> Response {
-    let text = body.to_string() + "\n";
+    // `Display` writes each word of it by itself. JSON that is JSON already never fails.
+    let text = serde_json::to_string(body).unwrap_or_default() + "\n";
     match status {
         StatusCode::OK => tagged(JSON, text),
         _ => (status, [(header::CONTENT_TYPE, JSON)], text).into_response(),

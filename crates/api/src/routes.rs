@@ -340,6 +340,10 @@ pub enum Found {
 
 /// Looks a request up. `HEAD` is answered as `GET`.
 pub fn find(method: &Method, path: &str) -> Found {
+    // Most requests name a path that has no variable; all others are looked at segment by segment.
+    if let Some(route) = ROUTES.iter().find(|route| route.path == path && route.method == method) {
+        return Found::Route(route);
+    }
     let of_path: Vec<&'static Route> = ROUTES.iter().filter(|route| route.matches(path)).collect();
     let asked = if method == Method::HEAD { &Method::GET } else { method };
     match of_path.iter().find(|route| route.method == asked) {

@@ -8,11 +8,13 @@ use async_trait::async_trait;
 use dragnet_job::controllers::LAUNCH;
 use dragnet_pattern::{Advance, Claim, Controller, Failure, Store};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The name under which works wait for room.
 const DISK: &str = "disk";
+/// How long a look holds: each new job would ask the file systems else, which takes a twentieth of its time.
+const HOLDS: Duration = Duration::from_millis(250);
 /// How often a run looks whether there still is room.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a work waits before it looks again.
@@ -24,15 +26,27 @@ pub(crate) struct Disk {
     /// What lies there, and where.
     folders: Vec<(&'static str, PathBuf)>,
     low_mib: u64,
+    /// The last look, and when it was.
+    seen: Mutex<Option<(Instant, Option<String>)>>,
 }
 
 impl Disk {
     pub(crate) fn new(folders: Vec<(&'static str, PathBuf)>, low_mib: u64) -> Disk {
-        Disk { folders, low_mib }
+        Disk { folders, low_mib, seen: Mutex::default() }
     }
 
     /// What is wrong, where there is too little room.
     pub(crate) fn is_low(&self) -> Option<String> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, low)) = seen.as_ref().filter(|(at, _)| at.elapsed() < HOLDS) {
+            return low.clone();
+        }
+        let low = self.look();
+        *seen = Some((Instant::now(), low.clone()));
+        low
+    }
+
+    fn look(&self) -> Option<String> {
         self.folders.iter().find_map(|(what, folder)| {
             // A folder that can't be asked fails when it is written to.
             let room = rustix::fs::statvfs(folder).ok()?;

@@ -455,7 +455,7 @@ impl Store for SqlStore {
     async fn accept(&self, mut accept: Accept) -> Result<Accepted, Error> {
         let machine = verbs::machine(self.machines, &accept.kind)?;
         let work = verbs::begun(machine, &mut accept);
-        let spec = work.spec.to_string();
+        let spec = serde_json::to_string(&work.spec).map_err(|e| Error::Unavailable(e.to_string()))?;
         self.accepts.accept(Asked { work, spec, accept }).await
     }
 
