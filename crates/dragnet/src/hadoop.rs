@@ -35,6 +35,10 @@ pub(crate) struct HadoopArgs {
     /// `--host-mib-s` is given, else what the queue gives]
     #[arg(long, value_name = "N", requires = "hadoop_conf")]
     hadoop_maps: Option<usize>,
+    /// YARN's queue for jobs whose map tasks are so limited. Give it `max-parallel-apps` 1, and they take turns
+    /// [default: the queue of all jobs, where several jobs ask one server for as much each]
+    #[arg(long, value_name = "QUEUE", requires = "hadoop_conf")]
+    hadoop_turns: Option<String>,
     /// The program that map tasks run, for the cluster's machines [default: this program]
     #[arg(long, value_name = "FILE", requires = "hadoop_conf")]
     mapper: Option<PathBuf>,
@@ -82,7 +86,12 @@ impl HadoopArgs {
             user: self.hadoop_user.clone(),
             properties: properties.context("`--hadoop-set`")?,
             mapper_flags,
-            host: HostLimits { connections, bytes_per_s, maps: self.hadoop_maps },
+            host: HostLimits {
+                connections,
+                bytes_per_s,
+                maps: self.hadoop_maps,
+                queue: self.hadoop_turns.clone(),
+            },
         };
         let hadoop = Hadoop::new(policy).context("read `--hadoop-conf`")?;
         Ok(Some(Arc::new(hadoop)))

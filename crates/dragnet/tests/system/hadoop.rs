@@ -241,8 +241,8 @@ fn a_job_waits_for_a_cluster_that_is_down_and_a_cancel_ends_it_there() {
     cluster.assert_released(&id);
 }
 
-/// What one web server is asked for is limited over all map tasks of a job: two run at once, with half of the
-/// connections each.
+/// What one web server is asked for is limited over all map tasks of all jobs: two run at once, with half of the
+/// connections each, and the second job waits in YARN's queue for the first.
 #[test]
 fn map_tasks_share_what_a_server_may_be_asked_for() {
     let Some(cluster) = Cluster::take() else { return };
@@ -253,7 +253,7 @@ fn map_tasks_share_what_a_server_may_be_asked_for() {
     let mut served = files.clone();
     served["dataset"] = json!([format!("http://{}/pages.warc.gz", server.address)]);
     let gate = Gate::closed(&sandbox);
-    let limits = ["--hadoop-maps", "2", "--host-connections", "6"];
+    let limits = ["--hadoop-maps", "2", "--host-connections", "6", "--hadoop-turns", "turns"];
     let flags =
         [&["--hadoop-conf", cluster.conf(), "--mapper", gate.mapper.to_str().unwrap()], &limits[..]].concat();
     let service = sandbox.serve_with(&flags, None);
@@ -261,10 +261,16 @@ fn map_tasks_share_what_a_server_may_be_asked_for() {
     patiently("mappers that are held", || {
         metric(&service.job(&id), "bytes_read") >= 2 * GATE_BYTES && gate.noted("begin") >= 2
     });
+    let second = service.submit(&on_hadoop(&served));
+    patiently("a second job that waits", || {
+        cluster.applications(&second).first().is_some_and(|app| app["state"] == "ACCEPTED")
+    });
     gate.open();
-    assert_eq!(result(&service, &id)["digest"], expected["digest"]);
-    assert_eq!((gate.noted("begin"), gate.at_once()), (4, 2));
-    assert_eq!(gate.noted("begin map --patience-s 1800 --host-connections 3"), 4);
+    for id in [id, second] {
+        assert_eq!(result(&service, &id)["digest"], expected["digest"]);
+    }
+    assert_eq!((gate.noted("begin"), gate.at_once()), (8, 2));
+    assert_eq!(gate.noted("begin map --patience-s 1800 --host-connections 3"), 8);
 }
 
 /// A node is lost with all that it remembers, and comes back: its mappers run on beside those that do their work again.

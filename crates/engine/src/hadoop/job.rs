@@ -33,8 +33,8 @@ pub(crate) struct Job<'a> {
     /// The lines, in HDFS.
     pub(crate) lines: &'a Staged,
     pub(crate) maps: usize,
-    /// Of them so many run at once, if that is limited.
-    pub(crate) maps_at_once: Option<usize>,
+    /// What is set where it is limited how many run at once.
+    pub(crate) limits: Vec<(&'static str, String)>,
     /// What the mapper is started with.
     pub(crate) mapper_arguments: String,
     /// The mapper's program, in HDFS.
@@ -47,7 +47,7 @@ pub(crate) struct Job<'a> {
 ///
 /// Hadoop's verdict on the job counts for nothing, as commit records alone say what was done: so a task that
 /// fails never fails the job, and the others go on.
-pub(crate) fn settings(conf: &Conf, maps_at_once: Option<usize>) -> BTreeMap<String, String> {
+pub(crate) fn settings(conf: &Conf, limits: Vec<(&'static str, String)>) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let mut set = |name: &str, value: String| drop(all.insert(name.to_owned(), value));
     set("mapreduce.framework.name", "yarn".into());
@@ -55,9 +55,7 @@ pub(crate) fn settings(conf: &Conf, maps_at_once: Option<usize>) -> BTreeMap<Str
     set("mapreduce.map.maxattempts", ATTEMPTS_MAX.to_string());
     set("mapreduce.map.failures.maxpercent", "100".into());
     set("stream.map.input.ignoreKey", "true".into());
-    if let Some(maps) = maps_at_once {
-        set("mapreduce.job.running.map.limit", maps.to_string());
-    }
+    limits.into_iter().for_each(|(name, value)| set(name, value));
     // By default counters come once in six seconds.
     set(
         "mapreduce.task.progress-report.interval",
@@ -81,7 +79,7 @@ impl Job<'_> {
         let mut all = self.conf.properties().clone();
         // A job's configuration is shown to many: mappers have credentials from their machine.
         all.retain(|name, _| !is_secret(name));
-        all.extend(settings(self.conf, self.maps_at_once));
+        all.extend(settings(self.conf, self.limits.clone()));
         let text = "org.apache.hadoop.io.Text";
         let local = [
             ("mapreduce.job.name", self.name.as_str()),
@@ -133,12 +131,13 @@ impl Job<'_> {
             "resource": xml.uri, "type": "FILE", "visibility": "APPLICATION",
             "size": xml.bytes, "timestamp": xml.modified_ms,
         } });
+        let queue = self.properties().remove("mapreduce.job.queuename").unwrap_or_else(|| "default".into());
         json!({
             "application-id": self.application,
             "application-name": self.name,
             "application-type": "MAPREDUCE",
             "application-tags": { "tag": self.tags },
-            "queue": self.conf.or("mapreduce.job.queuename", "default"),
+            "queue": queue,
             "priority": 0,
             "max-app-attempts": self.conf.master_attempts_max(),
             "resource": { "memory": self.conf.master_memory_mib(), "vCores": self.conf.master_cores() },
@@ -233,7 +232,7 @@ mod tests {
     fn a_job_is_the_site_s_configuration_and_ours_above_it() {
         let more = [
             ("mapreduce.map.maxattempts", "9"),
-            ("mapreduce.job.queuename", "q"),
+            ("mapreduce.job.queuename", "all"),
             ("site.value", "<a & b>"),
             ("fs.s3a.access.key", "AKIA"),
             ("fs.azure.account.key.data.dfs.core.windows.net", "hidden"),
@@ -255,7 +254,10 @@ mod tests {
             folder: "hdfs://n/s".into(),
             lines: &lines,
             maps: 3,
-            maps_at_once: Some(2),
+            limits: vec![
+                ("mapreduce.job.running.map.limit", "2".into()),
+                ("mapreduce.job.queuename", "turns".into()),
+            ],
             mapper_arguments: mapper_arguments(&[("--host-connections", 4)], &["--public-addresses".into()]),
             mapper: &mapper,
             streaming: None,
@@ -272,6 +274,7 @@ mod tests {
                 ".%2Fmapper+map+--patience-s+1800+--host-connections+4+--public-addresses",
             ),
             ("mapreduce.job.running.map.limit", "2"),
+            ("mapreduce.job.queuename", "turns"),
         ] {
             assert_eq!(properties[name], value, "{name}");
         }
@@ -281,7 +284,7 @@ mod tests {
         assert_eq!(body["application-tags"], json!({ "tag": ["dragnet-r", "dragnet-r-1"] }));
         assert_eq!(
             (&body["queue"], &body["resource"]),
-            (&json!("q"), &json!({ "memory": 1536, "vCores": 1 }))
+            (&json!("turns"), &json!({ "memory": 1536, "vCores": 1 }))
         );
         let environment = job.environment();
         assert_eq!(environment["CLASSPATH"], "$PWD:/a/*:/b/*:/c");

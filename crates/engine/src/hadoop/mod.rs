@@ -202,7 +202,7 @@ impl Hadoop {
             folder: staging.uri(&folder),
             lines: &lines,
             maps: splits.maps,
-            maps_at_once: reserved.maps_at_once,
+            limits: self.policy.host.settings(reserved.maps_at_once),
             mapper_arguments: job::mapper_arguments(
                 &self.policy.host.share(reserved.maps_at_once),
                 &self.policy.mapper_flags,
@@ -221,7 +221,7 @@ impl Hadoop {
     async fn start(&self, round: &Round, mut standing: Standing, attempt: usize) -> Result<(), Error> {
         let output = round.output.clone();
         let (number, text) = (round.number, standing.text.clone());
-        let host = self.policy.host;
+        let host = self.policy.host.clone();
         let (lines_per_map, maps_at_once) = blocking(move || {
             let plan = lines::plan(&output)?;
             Ok((lines::per_map(&plan, number, &text), host.maps_at_once(&plan)))
@@ -274,7 +274,7 @@ impl Hadoop {
         let tag = tags.last().map(String::as_str).unwrap_or_default();
         let lines = staging.put(&format!("{scratch}/{tag}.lines"), standing.text.clone()).await?;
         let mut settings: BTreeMap<String, String> = self.policy.properties.iter().cloned().collect();
-        settings.extend(job::settings(&self.conf, maps_at_once));
+        settings.extend(job::settings(&self.conf, self.policy.host.settings(maps_at_once)));
         let submission = command::Submission {
             conf: &self.policy.conf,
             user: &self.user,

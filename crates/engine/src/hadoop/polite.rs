@@ -1,12 +1,12 @@
 //! What a server of objects is asked for by all map tasks of a job together.
 //!
 //! Map tasks know nothing of each other. So a limit is kept by arithmetic: only so many of them run at once, and each
-//! gets its share.
+//! gets its share. Jobs know nothing of each other either: they take turns in a queue of YARN's that runs one at a time.
 
 use dragnet_run::Plan;
 
 /// The most that one server of objects is asked for, over all map tasks of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostLimits {
     /// Requests under way at once.
     pub connections: usize,
@@ -16,6 +16,9 @@ pub struct HostLimits {
     /// under a limit on bytes, has as many as there are connections; other jobs have what their queue gives, as a store
     /// of objects is made for many readers.
     pub maps: Option<usize>,
+    /// The queue of jobs whose map tasks are limited, where it is not that of all others. YARN is told to run one of its
+    /// applications at a time (`max-parallel-apps`), whoever posted them.
+    pub queue: Option<String>,
 }
 
 impl HostLimits {
@@ -25,6 +28,13 @@ impl HostLimits {
         let of_web = || plan.objects.iter().any(|object| is_web(&object.uri));
         let by_host = self.bytes_per_s.is_some() || of_web();
         self.maps.or_else(|| by_host.then_some(self.connections)).map(|maps| maps.max(1))
+    }
+
+    /// What is set for a job of which so many may run at once.
+    pub(crate) fn settings(&self, maps_at_once: Option<usize>) -> Vec<(&'static str, String)> {
+        let Some(maps) = maps_at_once else { return Vec::new() };
+        let queue = self.queue.clone().map(|queue| ("mapreduce.job.queuename", queue));
+        [("mapreduce.job.running.map.limit", maps.to_string())].into_iter().chain(queue).collect()
     }
 
     /// What each of them is told.
@@ -51,7 +61,12 @@ mod tests {
             )
             .unwrap()
         };
-        let limits = |connections, bytes_per_s, maps| HostLimits { connections, bytes_per_s, maps };
+        let limits = |connections, bytes_per_s, maps| HostLimits {
+            connections,
+            bytes_per_s,
+            maps,
+            queue: Some("q".into()),
+        };
         let all = |connections: u64| vec![("--host-connections", connections)];
         let both = |connections: u64, bytes: u64| {
             vec![("--host-connections", connections), ("--host-bytes-s", bytes)]
@@ -67,6 +82,8 @@ mod tests {
         for (uri, limits, maps, share) in rows {
             assert_eq!(limits.maps_at_once(&plan(uri)), maps, "{uri} {limits:?}");
             assert_eq!(limits.share(maps), share, "{uri} {limits:?}");
+            let set = limits.settings(maps).into_iter().find(|(name, _)| name.ends_with("queuename"));
+            assert_eq!(set.is_some(), maps.is_some(), "{uri} {limits:?}");
         }
     }
 }
