@@ -23,7 +23,7 @@ fn every_dependency_is_of_a_known_licence_and_source() {
     let banned = texts(&deny["bans"]["deny"]);
     let registries = texts(&deny["sources"]["allow-registry"]);
     let metadata = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--all-features", "--locked", "--offline"])
+        .args(["metadata", "--format-version", "1", "--all-features", "--locked"])
         .current_dir(&root)
         .output()
         .unwrap();
