@@ -216,6 +216,14 @@ fn is_secret(name: &str) -> bool {
     WORDS.iter().any(|word| name.contains(word)) || name.ends_with("access.key")
 }
 
+/// A secret of the site's that Hadoop's own client would write into every job's `job.xml`, which many can read. What names
+/// a file is none, nor is a switch.
+pub(crate) fn secret_for_all(conf: &Conf) -> Option<&str> {
+    let is_none = |name: &str| [".file", ".path", ".fallback"].iter().any(|end| name.ends_with(end));
+    let secrets = conf.properties().iter().filter(|(name, value)| is_secret(name) && !value.is_empty());
+    secrets.map(|(name, _)| name.as_str()).find(|name| !is_none(name))
+}
+
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
@@ -226,6 +234,20 @@ mod tests {
 
     fn staged(name: &str) -> Staged {
         Staged { uri: format!("hdfs://n/{name}"), bytes: 5, modified_ms: 7 }
+    }
+
+    #[test]
+    fn a_secret_that_all_would_see_is_named() {
+        let rows = [
+            (("fs.s3a.secret.key", "hidden"), Some("fs.s3a.secret.key")),
+            (("fs.s3a.secret.key", ""), None),
+            (("hadoop.security.credential.provider.path", "jceks://hdfs/s3.jceks"), None),
+            (("hadoop.http.authentication.signature.secret.file", "/etc/s"), None),
+            (("fs.defaultFS", "hdfs://n"), None),
+        ];
+        for (property, expected) in rows {
+            assert_eq!(secret_for_all(&Conf::of(&[property])), expected, "{property:?}");
+        }
     }
 
     #[test]

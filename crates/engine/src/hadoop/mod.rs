@@ -125,7 +125,8 @@ impl Hadoop {
     /// The engine over a cluster; does not call it yet.
     ///
     /// # Errors
-    /// [`Error::Configuration`] when the configuration can't be read or names no user.
+    /// [`Error::Configuration`] when the configuration can't be read, names no user, or has a secret that the `hadoop`
+    /// command would show.
     pub fn new(policy: HadoopPolicy) -> Result<Hadoop, Error> {
         let conf = Conf::read(&policy.conf, &policy.properties)?;
         let no_user = || Error::Configuration {
@@ -134,6 +135,16 @@ impl Hadoop {
         };
         let user = policy.user.clone().or_else(|| conf.web_user()).or_else(process_user);
         let user = user.ok_or_else(no_user)?;
+        let by_command = matches!(policy.submit, Submit::Command { .. });
+        if let Some(secret) = job::secret_for_all(&conf).filter(|_| by_command) {
+            return Err(Error::Configuration {
+                path: policy.conf.display().to_string(),
+                reason: format!(
+                    "the hadoop command would write `{secret}` into each job's job.xml, where many can read it: move it \
+                     into a credential provider (`hadoop.security.credential.provider.path`), or submit by REST"
+                ),
+            });
+        }
         let rest = Rest::new(&conf, &user)?;
         Ok(Hadoop { policy, conf, user, rest, shipped: OnceLock::new(), seen: Mutex::default() })
     }
