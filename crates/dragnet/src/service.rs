@@ -87,6 +87,11 @@ pub(crate) struct ServiceArgs {
     /// Seconds after a job's end at which its folder is cleaned a second time
     #[arg(long, value_name = "S", default_value_t = 900)]
     task_life_s: u64,
+    /// The key that webhooks' secrets are made of: one for all processes of a store [default: webhook.key in the state
+    /// folder, made when it is first needed]
+    #[cfg(feature = "webhooks")]
+    #[arg(long, value_name = "FILE")]
+    webhook_key: Option<PathBuf>,
     #[cfg(feature = "hadoop")]
     #[command(flatten)]
     hadoop: Box<crate::hadoop::HadoopArgs>,
@@ -103,6 +108,9 @@ const MODULES: &[Tables] = &[
     #[cfg(feature = "webhooks")]
     dragnet_webhooks::TABLES,
 ];
+
+/// The key of webhooks, in the state folder.
+pub(crate) const WEBHOOK_KEY: &str = "webhook.key";
 
 /// The role that publishes messages to Kafka.
 pub(crate) const RELAY: &str = "relay";
@@ -217,6 +225,13 @@ impl Service {
         Ok(Some(url))
     }
 
+    /// The controller of webhooks, with what it may reach and the key that it signs by.
+    #[cfg(feature = "webhooks")]
+    fn webhooks(&self) -> dragnet_webhooks::Webhooks {
+        let key_file = self.args.webhook_key.clone().unwrap_or_else(|| self.state.join(WEBHOOK_KEY));
+        dragnet_webhooks::Webhooks::new(topic::ENDED, self.args.reach.webhooks(self.strangers), key_file)
+    }
+
     /// A client of this service's own API.
     pub(crate) fn client(&self) -> Result<Client> {
         Client::new(&self.url, self.key.clone())
@@ -251,7 +266,7 @@ impl Service {
             Arc::new(Shutdown { engines, task_life: Duration::from_secs(self.args.task_life_s) }),
             Arc::new(driver),
             #[cfg(feature = "webhooks")]
-            Arc::new(dragnet_webhooks::Webhooks::new(topic::ENDED, self.args.reach.webhooks(self.strangers))),
+            Arc::new(self.webhooks()),
         ];
         let mut controllers: Vec<_> = controllers.into_iter().filter(|c| takes(c.name())).collect();
         controllers.extend(self.args.messages.beyond());
@@ -505,6 +520,8 @@ impl ServiceArgs {
             poll_s: 0.25,
             sweep_s: 5.0,
             task_life_s: 900,
+            #[cfg(feature = "webhooks")]
+            webhook_key: None,
             #[cfg(feature = "hadoop")]
             hadoop: Box::default(),
             messages: MessageArgs::default(),

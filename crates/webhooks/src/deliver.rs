@@ -1,7 +1,8 @@
 //! One event to one endpoint: an HTTP POST that is signed, follows no redirect and goes to vetted addresses alone.
 
 use crate::Endpoint;
-use crate::sign::signatures;
+use crate::key::Key;
+use crate::sign::{signatures, valid};
 use dragnet_objects::Network;
 use dragnet_pattern::Claim;
 use serde_json::json;
@@ -72,14 +73,18 @@ impl Client {
     }
 
     /// Posts the event of a work that has ended. Its id is the work's and the endpoint's, so it stays over repetitions.
-    pub(crate) async fn tell(&self, endpoint: &Endpoint, claim: &Claim) -> Answer {
+    /// Signs with the secrets that are valid when its turn comes.
+    pub(crate) async fn tell(&self, endpoint: &Endpoint, key: &Key, claim: &Claim) -> Answer {
         let id = format!("{}/{}", claim.work.id, endpoint.id);
         let body = event(&id, claim).to_string();
         let turn = self.turn(&claim.work.tenant).await;
         // The attempt's own time: it may have waited for its turn.
         let now_ms = jiff::Timestamp::now().as_millisecond();
         let timestamp_s = now_ms / 1000;
-        let signature = signatures(&endpoint.secrets, &id, now_ms, &body);
+        let signature = match valid(&endpoint.secrets, key, now_ms) {
+            Ok(secrets) => signatures(&secrets, &id, now_ms, &body),
+            Err(e) => return failed(&e.to_string()),
+        };
         let (agent, url) = (self.agent.clone(), endpoint.url.clone());
         let posted = tokio::task::spawn_blocking(move || {
             let _turn = turn;

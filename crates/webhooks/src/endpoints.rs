@@ -1,6 +1,7 @@
 //! Endpoints: who is told. Each belongs to a tenant.
 
-use crate::sign::Secret;
+use crate::key::Key;
+use crate::sign::{OtherKey, Secret};
 use dragnet_pattern::{self as pattern, Statement, Store, Value};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -35,9 +36,18 @@ pub enum Error {
     /// The kernel gave no randomness.
     #[error("no random bytes: {0}")]
     Random(#[from] getrandom::Error),
+    /// Its secrets are made of another key.
+    #[error("{0}")]
+    Key(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] pattern::Error),
+}
+
+impl From<OtherKey> for Error {
+    fn from(e: OtherKey) -> Error {
+        Error::Key(e.to_string())
+    }
 }
 
 const COLUMNS: &str = "select id, tenant, url, secrets, disabled from webhook";
@@ -75,20 +85,21 @@ pub async fn list(store: &dyn Store) -> Result<Vec<Endpoint>, Error> {
 ///
 /// # Errors
 /// [`Error::Url`], or the store's.
-pub async fn add(store: &dyn Store, tenant: &str, url: &str) -> Result<(Endpoint, String), Error> {
+pub async fn add(store: &dyn Store, key: &Key, tenant: &str, url: &str) -> Result<(Endpoint, String), Error> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
     if authority.is_empty() || authority.contains('@') || url.contains(char::is_whitespace) {
         return Err(Error::Url(url.into()));
     }
-    let secret = Secret::random()?;
+    let secret = Secret::random(key)?;
+    let shown = secret.shown(key)?;
     let id = format!("hook_{}", uuid::Uuid::new_v4().simple());
     let sql = "insert into webhook (id, tenant, url, secrets, created_ms) values (?1, ?2, ?3, ?4, ?5)";
-    let secrets = vec![secret.clone()];
+    let secrets = vec![secret];
     let values = vec![id.as_str().into(), tenant.into(), url.into(), text(&secrets).into(), now_ms().into()];
     store.write(vec![Statement::new(sql, values)]).await?;
     let made = Endpoint { id, tenant: tenant.into(), url: url.into(), disabled: None, secrets };
-    Ok((made, secret.shown().to_owned()))
+    Ok((made, shown))
 }
 
 fn text(secrets: &[Secret]) -> String {
@@ -123,7 +134,7 @@ pub async fn enable(store: &dyn Store, id: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Missing`], or the store's.
-pub async fn rotate(store: &dyn Store, id: &str, overlap: Duration) -> Result<String, Error> {
+pub async fn rotate(store: &dyn Store, key: &Key, id: &str, overlap: Duration) -> Result<String, Error> {
     const SQL: &str = "select id, tenant, url, secrets, disabled from webhook where id = ?1";
     let found = read(store, Statement::new(SQL, vec![id.into()])).await?.pop();
     let mut secrets = found.ok_or_else(|| Error::Missing(id.into()))?.secrets;
@@ -131,15 +142,16 @@ pub async fn rotate(store: &dyn Store, id: &str, overlap: Duration) -> Result<St
     let until = now_ms().saturating_add(i64::try_from(overlap.as_millis()).unwrap_or(i64::MAX));
     secrets.retain(|old| old.until_ms.is_none_or(|ends| ends > now_ms()));
     secrets.iter_mut().for_each(|old| old.until_ms = Some(old.until_ms.unwrap_or(until).min(until)));
-    let new = Secret::random()?;
-    secrets.insert(0, new.clone());
+    let new = Secret::random(key)?;
+    let shown = new.shown(key)?;
+    secrets.insert(0, new);
     let values = vec![id.into(), text(&secrets).into(), were.into()];
     let sql = "update webhook set secrets = ?2 where id = ?1 and secrets = ?3";
     // Of two at once one must not take back what the other has shown.
     if store.write(vec![Statement::new(sql, values)]).await?.first() != Some(&1) {
         return Err(Error::Raced(id.into()));
     }
-    Ok(new.shown().to_owned())
+    Ok(shown)
 }
 
 /// Sends the event of a work again to all of its tenant's endpoints, under the same ids.

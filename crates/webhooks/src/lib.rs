@@ -6,6 +6,7 @@
 
 mod deliver;
 mod endpoints;
+mod key;
 mod sign;
 
 use async_trait::async_trait;
@@ -16,10 +17,12 @@ use dragnet_pattern::{
 use futures_util::future::join_all;
 use serde_json::json;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use deliver::Reach;
 pub use endpoints::{Endpoint, Error, add, enable, list, remove, replay, rotate};
+pub use key::{Key, KeyError};
 
 /// The controller's name, its group's and its role's.
 pub const NAME: &str = "webhooks";
@@ -34,6 +37,10 @@ const SCHEDULE_S: [u64; 10] = [0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 
 /// The longest that an endpoint's `Retry-After` is kept to.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 
+/// The name under which works wait for the right key, and how long before they look again.
+const KEY: &str = "webhook-key";
+const KEY_AGAIN: Duration = Duration::from_secs(10);
+
 /// So long after its end it is known what became of a delivery. An event that is replayed later is told as if it were new.
 const KNOWN_MS: i64 = 30 * 86_400_000;
 
@@ -41,12 +48,25 @@ const KNOWN_MS: i64 = 30 * 86_400_000;
 pub struct Webhooks {
     topic: &'static str,
     client: Client,
+    key_file: PathBuf,
 }
 
 impl Webhooks {
-    /// A controller on `topic` that connects to what `reach` allows.
-    pub fn new(topic: &'static str, reach: Reach) -> Webhooks {
-        Webhooks { topic, client: Client::new(reach) }
+    /// A controller on `topic` that connects to what `reach` allows, and signs with what the key in a file makes
+    /// ([`Key::at`]).
+    pub fn new(topic: &'static str, reach: Reach, key_file: PathBuf) -> Webhooks {
+        Webhooks { topic, client: Client::new(reach), key_file }
+    }
+
+    /// The key, if the endpoints' secrets are made of it. It is read whenever it is needed, so that one that is put right
+    /// is enough. A wrong one is no endpoint's fault: the work waits, and says for what.
+    fn key_of(&self, endpoints: &[&Endpoint], now_ms: i64) -> Result<Key, Failure> {
+        let wrong = |reason| Failure::Down { dependency: KEY.into(), reason, after: KEY_AGAIN };
+        let key = Key::at(&self.key_file).map_err(|e| wrong(e.to_string()))?;
+        for endpoint in endpoints {
+            sign::valid(&endpoint.secrets, &key, now_ms).map_err(|e| wrong(e.to_string()))?;
+        }
+        Ok(key)
     }
 }
 
@@ -86,7 +106,13 @@ impl Controller for Webhooks {
             known.get(&endpoint.id).is_none_or(|delivery| delivery.next_ms <= claim.now_ms)
         };
         let due: Vec<&Endpoint> = open.iter().filter(is_due).copied().collect();
-        let answers = join_all(due.iter().map(|endpoint| self.client.tell(endpoint, claim))).await;
+        let answers = match &due[..] {
+            [] => Vec::new(),
+            due => {
+                let key = self.key_of(due, claim.now_ms)?;
+                join_all(due.iter().map(|endpoint| self.client.tell(endpoint, &key, claim))).await
+            }
+        };
 
         let mut advance = Advance::to(Next::Done);
         advance.side.push(forgotten(claim.now_ms));

@@ -4,7 +4,7 @@ create table webhook (
   id         text primary key,
   tenant     text not null,
   url        text not null,
-  -- Secrets, the newest first: a list of {"secret", "until_ms"}. In clear, as they are to sign with.
+  -- What secrets are made of, the newest first: a list of {"key", "salt", "until_ms"}; of older programs {"secret", "until_ms"}.
   secrets    text not null,
   -- Why nothing is sent there any more.
   disabled   text,

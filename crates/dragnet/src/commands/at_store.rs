@@ -23,6 +23,9 @@ pub(crate) struct AtStore {
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) act: Act,
+    /// The state folder.
+    #[cfg(feature = "webhooks")]
+    pub(crate) state: PathBuf,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -34,7 +37,14 @@ impl AtStore {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         // Whoever may open the store may do everything: the log says which of the machine's users it was.
         let actor = format!("uid:{}", rustix::process::getuid().as_raw());
-        Ok(Opened { store, act: Act { actor, address: "local".into() }, runtime })
+        let act = Act { actor, address: "local".into() };
+        Ok(Opened {
+            store,
+            act,
+            #[cfg(feature = "webhooks")]
+            state: state.clone(),
+            runtime,
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 //! output has beyond that is as after a crash, and the service goes on from there. A job's own files (plan, manifest,
 //! the `closed` mark) are copied before its records: a manifest that is in the copy names nothing that is not.
 
-use crate::service::make_private;
+use crate::service::{WEBHOOK_KEY, make_private};
 use crate::settings::Settings;
 use anyhow::{Context, Result, bail, ensure};
 use dragnet_pattern::sqlite;
@@ -59,6 +59,7 @@ impl Backup {
         );
         sqlite::copy(&store, &self.folder.join(STORE))?;
         let jobs = copy_jobs(&state.join(OUTPUT), &self.folder.join(OUTPUT))?;
+        copy_key(&state, &self.folder)?;
         let label = Label { version: env!("CARGO_PKG_VERSION").into(), state };
         let text = serde_json::to_vec_pretty(&label)?;
         rustix::fs::syncfs(fs::File::open(&self.folder)?)?;
@@ -95,6 +96,7 @@ impl Restore {
             );
         }
         let jobs = copy_jobs(&self.folder.join(OUTPUT), &state.join(OUTPUT))?;
+        copy_key(&self.folder, &state)?;
         // The store comes last, under its name all at once: before that there is none to be served.
         let half = state.join("dragnet.db.restoring");
         fs::copy(self.folder.join(STORE), &half)?;
@@ -103,6 +105,15 @@ impl Restore {
         rustix::fs::syncfs(fs::File::open(&state)?)?;
         println!("{}: the store, and the output of {jobs} jobs", state.display());
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Copies what webhooks' secrets are made of, with its rights. None has been made where nobody needed it.
+fn copy_key(from: &Path, to: &Path) -> Result<()> {
+    let (from, to) = (from.join(WEBHOOK_KEY), to.join(WEBHOOK_KEY));
+    match fs::copy(&from, &to) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        copied => copied.map(drop).with_context(|| format!("copy `{}`", from.display())),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::at_store::{AtStore, Opened};
 use super::print_json;
+use crate::service::WEBHOOK_KEY;
 use crate::settings::Settings;
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -11,6 +12,7 @@ use dragnet_tenant::DEFAULT;
 use dragnet_webhooks as webhooks;
 use serde_json::json;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,6 +31,8 @@ enum Verb {
         /// Whose jobs it is told of
         #[arg(long, value_name = "NAME", default_value = DEFAULT)]
         tenant: String,
+        #[command(flatten)]
+        key: KeyFile,
         #[command(flatten)]
         at: AtStore,
     },
@@ -55,6 +59,8 @@ enum Verb {
         #[arg(long, value_name = "H", default_value_t = 24)]
         overlap_hours: u64,
         #[command(flatten)]
+        key: KeyFile,
+        #[command(flatten)]
         at: AtStore,
     },
     /// Enable an endpoint again that answered 410
@@ -73,13 +79,30 @@ enum Verb {
     },
 }
 
+/// What secrets are made of.
+#[derive(Debug, Args)]
+struct KeyFile {
+    /// The key that secrets are made of: the one that the service has [default: webhook.key in the state folder, made
+    /// when it is first needed]
+    #[arg(long, value_name = "FILE")]
+    webhook_key: Option<PathBuf>,
+}
+
+impl KeyFile {
+    fn open(&self, opened: &Opened) -> Result<webhooks::Key> {
+        let file = self.webhook_key.clone().unwrap_or_else(|| opened.state.join(WEBHOOK_KEY));
+        Ok(webhooks::Key::at(&file)?)
+    }
+}
+
 impl WebhookCommand {
     pub(crate) fn run(self, settings: &Settings) -> Result<ExitCode> {
         let mut out = std::io::stdout();
         match self.verb {
-            Verb::Add { url, tenant, at } => {
+            Verb::Add { url, tenant, key, at } => {
                 let opened = at.open(settings)?;
-                let (made, secret) = opened.wait(webhooks::add(&*opened.store, &tenant, &url))?;
+                let key = key.open(&opened)?;
+                let (made, secret) = opened.wait(webhooks::add(&*opened.store, &key, &tenant, &url))?;
                 opened.note(&tenant, "webhook.add", &made.id)?;
                 eprintln!("made `{}` of `{tenant}`; its secret is shown this once", made.id);
                 writeln!(out, "{secret}")?;
@@ -103,10 +126,11 @@ impl WebhookCommand {
                 opened.wait(webhooks::remove(&*opened.store, &id))?;
                 opened.note(&tenant, "webhook.remove", &id)?;
             }
-            Verb::Rotate { id, overlap_hours, at } => {
+            Verb::Rotate { id, overlap_hours, key, at } => {
                 let opened = at.open(settings)?;
+                let key = key.open(&opened)?;
                 let overlap = Duration::from_secs(overlap_hours * 3600);
-                let secret = opened.wait(webhooks::rotate(&*opened.store, &id, overlap))?;
+                let secret = opened.wait(webhooks::rotate(&*opened.store, &key, &id, overlap))?;
                 opened.note(&tenant_of(&opened, &id)?, "webhook.rotate", &id)?;
                 writeln!(out, "{secret}")?;
             }

@@ -15,6 +15,8 @@ fn a_backup_of_a_service_at_work_is_all_that_is_needed() {
     let hits = service.hits(&ended);
     let under_way = service.submit(&spec);
     service.job_when(&under_way, |job| job["progress"]["shards_done"].as_u64() > Some(0));
+    assert!(sandbox.run(&["webhook", "add", "https://ci.example/"]).status.success());
+    let key = std::fs::read(state.join("webhook.key")).unwrap();
     let said = sandbox.run(&["backup", folder_name]);
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     let refused = sandbox.run(&["backup", folder_name]);
@@ -33,6 +35,7 @@ fn a_backup_of_a_service_at_work_is_all_that_is_needed() {
     std::fs::remove_file(log).unwrap();
     let said = sandbox.run(&["restore", folder_name, "--state", state_name]);
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    assert_eq!(std::fs::read(state.join("webhook.key")).unwrap(), key);
     let service = sandbox.serve();
     for job in [&ended, &under_way] {
         assert_eq!(service.result(job), expected);

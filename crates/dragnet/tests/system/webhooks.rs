@@ -121,6 +121,31 @@ fn each_end_is_told_until_it_is_heard() {
     }
 }
 
+/// Who has the store has no secret. A service with another key tells nobody, says what it waits for, and goes on by itself
+/// when it is given the right one.
+#[test]
+fn secrets_are_made_of_a_key_that_is_not_in_the_store() {
+    let Some(python) = needed("DRAGNET_TEST_PYTHON") else { return };
+    let sandbox = Sandbox::new();
+    let receiver = Receiver::new(&[]);
+    let secret = must(&sandbox, &["webhook", "add", &receiver.url]);
+    let other = sandbox.path("other.key");
+    let service = sandbox.serve_with(&["--webhook-key", other.to_str().unwrap()], None);
+    let id = job(&sandbox, &service);
+    let waiting = service.job_when(&id, |job| job["controllers"]["webhooks"]["waiting_for"] == "webhook-key");
+    let why = waiting["controllers"]["webhooks"]["error"].as_str().unwrap();
+    assert!(why.contains("all processes need one key"), "{why}");
+    assert_eq!(receiver.came().len(), 0);
+    std::fs::copy(sandbox.state().join("webhook.key"), &other).unwrap();
+    assert!(is_taken(&python, &secret, &receiver.after(1)[0]));
+    drop(service);
+    let state = std::fs::read_dir(sandbox.state()).unwrap().flatten().map(|entry| entry.path());
+    let store = state.filter(|file| file.to_string_lossy().contains("dragnet.db"));
+    let store: Vec<u8> = store.flat_map(|file| std::fs::read(file).unwrap()).collect();
+    let is_in_store = |text: &str| store.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(is_in_store(&receiver.url) && !is_in_store("whsec_") && !is_in_store(&secret[6..]));
+}
+
 #[test]
 fn an_endpoint_ends_its_secrets_and_itself() {
     let Some(python) = needed("DRAGNET_TEST_PYTHON") else { return };
