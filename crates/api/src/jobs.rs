@@ -73,7 +73,11 @@ pub(crate) async fn submit(
     let posted = parse(&body?)?;
     let key = idempotency::key_of(&headers, &posted)?;
     let mut spec = checked(posted).await?;
-    money::refuse_foreign(&api, &caller, &spec)?;
+    if let Err(foreign) = money::refuse_foreign(&api, &caller, &spec)
+        && (query.validate_only || !money::is_repeated(&api, &caller, key.as_ref()).await?)
+    {
+        return Err(foreign);
+    }
     if query.validate_only {
         return money::plan(&api, &caller, &spec).await;
     }

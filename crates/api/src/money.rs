@@ -53,12 +53,8 @@ pub(crate) async fn refuse_spent(
     let Some(detail) = budget::spent(&*api.store, &tenant, &budget::month_of(now_ms())).await? else {
         return Ok(());
     };
-    if let Some(key) = key {
-        let sql = "select 1 from idempotency_key where tenant = ?1 and scope = ?2 and key = ?3";
-        let values = vec![caller.tenant.as_str().into(), key.scope.as_str().into(), key.key.as_str().into()];
-        if !api.store.query(Statement::new(sql, values)).await?.is_empty() {
-            return Ok(());
-        }
+    if is_repeated(api, caller, key).await? {
+        return Ok(());
     }
     Err(Problem::new(
         StatusCode::PAYMENT_REQUIRED,
@@ -66,6 +62,18 @@ pub(crate) async fn refuse_spent(
         "The budget of this month is spent",
         detail,
     ))
+}
+
+/// Whether a request with this key was accepted before: what has changed since then refuses no repetition.
+pub(crate) async fn is_repeated(
+    api: &Api,
+    caller: &Caller,
+    key: Option<&IdempotencyKey>,
+) -> Result<bool, Problem> {
+    let Some(key) = key else { return Ok(false) };
+    let sql = "select 1 from idempotency_key where tenant = ?1 and scope = ?2 and key = ?3";
+    let values = vec![caller.tenant.as_str().into(), key.scope.as_str().into(), key.key.as_str().into()];
+    Ok(!api.store.query(Statement::new(sql, values)).await?.is_empty())
 }
 
 /// The caller's invoice of a month.

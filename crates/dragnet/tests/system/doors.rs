@@ -57,6 +57,34 @@ fn a_tenant_names_nothing_but_what_it_was_given() {
     assert_eq!(answer.status, 202, "{}", answer.body);
 }
 
+/// What was accepted is answered again, whatever the tenant may read now; nothing new is.
+#[test]
+fn a_repetition_is_answered_after_its_dataset_was_taken_away() {
+    let sandbox = Sandbox::new();
+    let data = sandbox.corpus();
+    let key = tenant(&sandbox, &["any"]);
+    let service = sandbox.serve();
+    let post = |idempotency: &str| {
+        let request = agent()
+            .post(format!("{}/v1/jobs", service.url))
+            .header("Content-Type", "application/json")
+            .header("Authorization", format!("Bearer {key}"))
+            .header("Idempotency-Key", idempotency);
+        answer(request.send(spec(&data).to_string())).unwrap()
+    };
+    let first = post("\"one\"");
+    assert_eq!(first.status, 202, "{}", first.body);
+    let set = sandbox.run(&["tenant", "set", "acme", "--dataset", "s3://elsewhere/"]);
+    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    let mut others = 0;
+    until("a dataset that may not be read", || {
+        others += 1;
+        post(&format!("\"other {others}\"")).status == 403
+    });
+    let again = post("\"one\"");
+    assert_eq!((again.status, &again.json()["id"]), (202, &first.json()["id"]), "{}", again.body);
+}
+
 /// What is named is the tenant's, what it leads to is not: a manifest's lines, and links that are there or put there later.
 #[test]
 fn what_a_dataset_leads_to_is_checked_again() {
