@@ -47,14 +47,16 @@ pub(crate) fn key_of(headers: &HeaderMap, posted: &Json) -> Result<Option<Idempo
 /// The string without its quotes and escapes (RFC 9651, 3.3.3).
 fn parse(text: &str) -> Option<String> {
     let Some(quoted) = text.strip_prefix('"') else {
-        return (!text.contains(['"', '\\', ' '])).then(|| text.to_owned());
+        let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\');
+        return text.chars().all(is_plain).then(|| text.to_owned());
     };
     let (mut key, mut rest) = (String::new(), quoted.chars());
     loop {
         match rest.next()? {
             '"' => return rest.next().is_none().then_some(key),
             '\\' => key.push(rest.next().filter(|c| matches!(c, '"' | '\\'))?),
-            c => key.push(c),
+            c @ ' '..='~' => key.push(c),
+            _ => return None,
         }
     }
 }
@@ -133,6 +135,9 @@ mod tests {
             ("a b", None),
             (r#""a\b""#, None),
             (r#""a";x=1"#, None),
+            // A field's value may have tabs, a string has none.
+            ("a\tb", None),
+            ("\"a\tb\"", None),
         ];
         for (text, expected) in table {
             assert_eq!(parse(text).as_deref(), expected, "{text}");
