@@ -160,23 +160,41 @@ async fn jobs(store: &dyn Store, audit: &mut Audit, of_jobs: &Lines) -> Result<V
         for row in page {
             let (id, tenant) = (row[0].text(), row[1].text());
             known.push(id.to_owned());
-            let Some((work, rows)) = store.work(tenant, id).await? else { continue };
-            let is_billed = rows.iter().any(|row| row.controller == BILLING && row.settled);
-            if work.stage != stage::FINISH || !is_billed {
-                continue;
-            }
-            let mut lines = of_jobs.get(id).cloned().unwrap_or_default();
-            if lines.is_empty() {
-                // It may have been billed after the ledger was read.
-                lines = ledger::of_job(store, tenant, id).await?;
-            }
+            let Some(said) = job(store, tenant, id, of_jobs.get(id)).await? else { continue };
+            // A correction, or a job's last day, may fall between two reads: wrong is what is wrong twice.
+            let again = match said.is_empty() {
+                true => Some(Vec::new()),
+                false => job(store, tenant, id, None).await?,
+            };
             audit.jobs += 1;
-            job(store, audit, &work, &rows, &lines).await?;
+            audit.disagreements.extend(again.into_iter().flatten().filter(|again| said.contains(again)));
         }
     }
 }
 
+/// What of a job does not agree, if it is still there and was billed. `lines` are those that the ledger had.
 async fn job(
+    store: &dyn Store,
+    tenant: &str,
+    id: &str,
+    lines: Option<&Vec<Line>>,
+) -> Result<Option<Vec<Disagreement>>, Error> {
+    let Some((work, rows)) = store.work(tenant, id).await? else { return Ok(None) };
+    let is_billed = rows.iter().any(|row| row.controller == BILLING && row.settled);
+    if work.stage != stage::FINISH || !is_billed {
+        return Ok(None);
+    }
+    let lines = match lines {
+        Some(lines) => lines.clone(),
+        // It may have been billed after the ledger was read.
+        None => ledger::of_job(store, tenant, id).await?,
+    };
+    let mut found = Audit::default();
+    agrees(store, &mut found, &work, &rows, &lines).await?;
+    Ok(Some(found.disagreements))
+}
+
+async fn agrees(
     store: &dyn Store,
     audit: &mut Audit,
     work: &Work,
