@@ -102,6 +102,7 @@ impl Controller for Webhooks {
             endpoint.disabled.is_none() && known.get(&endpoint.id).is_none_or(|delivery| !delivery.is_done)
         };
         let open: Vec<&Endpoint> = endpoints.iter().filter(is_open).collect();
+        let waits = |endpoint: &Endpoint| known.get(&endpoint.id).filter(|delivery| !delivery.is_done);
         let is_due = |endpoint: &&&Endpoint| {
             known.get(&endpoint.id).is_none_or(|delivery| delivery.next_ms <= claim.now_ms)
         };
@@ -125,9 +126,17 @@ impl Controller for Webhooks {
             let next_ms =
                 again.map(|after| claim.now_ms + i64::try_from(after.as_millis()).unwrap_or(i64::MAX / 4));
             next = [next, next_ms].into_iter().flatten().min();
-            advance.side.extend(noted(claim, endpoint, attempts, next_ms, &answer));
+            advance.side.push(noted(claim, endpoint, attempts, next_ms, &answer.said));
+            advance.side.extend(answer.gone.then(|| disabled(endpoint)));
             let data = json!({ "webhook": endpoint.id, "attempt": attempts, "said": answer.said });
             advance = advance.event("webhooks.told", data);
+        }
+        for endpoint in &endpoints {
+            let (Some(why), Some(delivery)) = (&endpoint.disabled, waits(endpoint)) else { continue };
+            let said = format!("it is disabled: {why}");
+            advance.side.push(noted(claim, endpoint, delivery.attempts, None, &said));
+            let data = json!({ "webhook": endpoint.id, "attempts": delivery.attempts, "said": said });
+            advance = advance.event("webhooks.left", data);
         }
         if let Some(next) = next {
             let wait = u64::try_from(next - claim.now_ms).unwrap_or(0).max(100);
@@ -166,14 +175,8 @@ fn forgotten(now_ms: i64) -> Statement {
     Statement::new(sql, vec![(now_ms - KNOWN_MS).into()])
 }
 
-/// What is written of an attempt, in the step's own transaction.
-fn noted(
-    claim: &Claim,
-    endpoint: &Endpoint,
-    attempts: i64,
-    next_ms: Option<i64>,
-    answer: &Answer,
-) -> Vec<Statement> {
+/// What is written of an attempt, in the step's own transaction. Without a next one it was the last.
+fn noted(claim: &Claim, endpoint: &Endpoint, attempts: i64, next_ms: Option<i64>, said: &str) -> Statement {
     let sql = "insert into webhook_delivery (work_id, webhook_id, attempts, next_ms, done_ms, said) \
                values (?1, ?2, ?3, ?4, ?5, ?6) on conflict (work_id, webhook_id) \
                do update set attempts = ?3, next_ms = ?4, done_ms = ?5, said = ?6";
@@ -184,15 +187,14 @@ fn noted(
         attempts.into(),
         next_ms.unwrap_or(claim.now_ms).into(),
         done_ms.into(),
-        answer.said.as_str().into(),
+        said.into(),
     ];
-    let mut statements = vec![Statement::new(sql, values)];
-    if answer.gone {
-        let sql = "update webhook set disabled = ?2 where id = ?1";
-        statements
-            .push(Statement::new(sql, vec![endpoint.id.as_str().into(), "it answered 410 Gone".into()]));
-    }
-    statements
+    Statement::new(sql, values)
+}
+
+fn disabled(endpoint: &Endpoint) -> Statement {
+    let sql = "update webhook set disabled = ?2 where id = ?1";
+    Statement::new(sql, vec![endpoint.id.as_str().into(), "it answered 410 Gone".into()])
 }
 
 #[cfg(test)]

@@ -182,6 +182,26 @@ fn an_endpoint_ends_its_secrets_and_itself() {
     assert_eq!(must(&sandbox, &["webhook", "list"]), "");
 }
 
+/// What waits for another attempt ends with its endpoint, and says so.
+#[test]
+fn what_waits_for_an_endpoint_that_is_gone_is_left_and_said() {
+    let sandbox = Sandbox::new();
+    let service = sandbox.serve();
+    let receiver = Receiver::new(&["500 Internal Server Error", "410 Gone"]);
+    must(&sandbox, &["webhook", "add", &receiver.url]);
+    let waits = job(&sandbox, &service);
+    receiver.after(1);
+    job(&sandbox, &service);
+    receiver.after(2);
+    service.job_when(&waits, |job| job["controllers"]["webhooks"]["status"] == "done");
+    let events = service.get(&format!("/v1/jobs/{waits}/events")).body;
+    assert!(
+        events.contains("webhooks.left") && events.contains("it is disabled: it answered 410"),
+        "{events}"
+    );
+    assert_eq!(receiver.came().len(), 2);
+}
+
 #[test]
 fn a_webhook_goes_to_no_private_address() {
     let sandbox = Sandbox::new();
