@@ -10,7 +10,7 @@ use dragnet_pattern::{Error, Expired, Statement, Store, Value};
 use dragnet_run::{Output, uri};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 /// For how long things are kept.
@@ -40,8 +40,10 @@ pub(crate) struct RetentionArgs {
 const AT_ONCE: usize = 100;
 /// Jobs that can't go now and are passed over in one look.
 const STAY_MAX: usize = 10_000;
-/// How long after a job's end an event of it may come: Shutdown sweeps a second time.
+/// How long after a job's end an event of it is to be expected: Shutdown sweeps a second time.
 const LATE_MS: i64 = 3_600_000;
+/// After this all jobs are looked at again: what is plugged in may write of them for days.
+const AGAIN: Duration = Duration::from_secs(86_400);
 
 /// Up to where a housekeeper has been, in the order in which jobs ended.
 #[derive(Default)]
@@ -50,11 +52,17 @@ struct Walk {
     id: String,
 }
 
-/// Up to where each kind of thing has gone.
-#[derive(Default)]
+/// Up to where each kind of thing has gone, since when.
 struct Gone {
+    since: Instant,
     events: Walk,
     hits: Walk,
+}
+
+impl Gone {
+    fn nothing() -> Gone {
+        Gone { since: Instant::now(), events: Walk::default(), hits: Walk::default() }
+    }
 }
 
 impl RetentionArgs {
@@ -84,9 +92,12 @@ impl RetentionArgs {
 
     /// Removes what is due until the process is to stop.
     pub(crate) async fn keep_house(self, store: Arc<dyn Store>, mut stop: watch::Receiver<bool>) {
-        let mut gone = Gone::default();
+        let mut gone = Gone::nothing();
         let pause = Duration::try_from_secs_f64(self.retention_s).unwrap_or(Duration::from_secs(60));
         loop {
+            if gone.since.elapsed() >= AGAIN {
+                gone = Gone::nothing();
+            }
             if let Err(e) = self.remove_due(&*store, &mut gone, &stop).await {
                 tracing::warn!(error = format!("{e:#}"), "could not remove what is too old");
             }
