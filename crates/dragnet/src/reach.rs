@@ -66,15 +66,15 @@ impl ReachArgs {
         public.into_iter().chain(hosts).chain(ports).collect()
     }
 
-    /// What tenants may read, beside the service's own: a state folder, a store's file and an output.
-    pub(crate) fn guard(&self, state: &Path, store: Option<&Path>, output: &str) -> Result<Guard> {
+    /// What tenants may read, beside the service's own: a state folder, a store's file and outputs.
+    pub(crate) fn guard(&self, state: &Path, store: Option<&Path>, outputs: &[String]) -> Result<Guard> {
         let real = |root: &PathBuf| {
             root.canonicalize().with_context(|| format!("find `--data-root {}`", root.display()))
         };
         let roots: Result<Vec<PathBuf>> = self.data_root.iter().map(real).collect();
-        let mut own = vec![output.to_owned()];
+        let mut own = outputs.to_vec();
         let mut files = vec![state.to_owned()];
-        files.extend(uri::to_path(output));
+        files.extend(outputs.iter().filter_map(|output| uri::to_path(output).ok()));
         if let Some(database) = store {
             files.extend(
                 ["", "-wal", "-shm"].map(|end| PathBuf::from(format!("{}{end}", database.display()))),

@@ -172,7 +172,8 @@ impl Service {
         args.reach.set(strangers);
         let output = output_uri(args.output.as_deref(), &state)?;
         Output::at(&output)?.probe().with_context(|| format!("use `{output}` for output"))?;
-        let guard = args.guard(&state, &output)?;
+        let outputs = runtime.block_on(dragnet_job::guard::outputs(&*store, &output))?;
+        let guard = args.guard(&state, &outputs)?;
         let ((stop, stopped), (close, closed)) = (watch::channel(false), watch::channel(false));
         let disk = Disk::new(local_folders(&state, &output), operation.disk_low_mib);
         let metrics = Metrics::new(args.mappers(), Policy::default().at_once);
@@ -480,8 +481,8 @@ pub(crate) fn make_private(folder: &Path) -> Result<()> {
 
 impl ServiceArgs {
     /// What tenants may read, beside this service's own.
-    pub(crate) fn guard(&self, state: &Path, output: &str) -> Result<Guard> {
-        self.reach.guard(state, store_file(self.store.as_deref(), state).as_deref(), output)
+    pub(crate) fn guard(&self, state: &Path, outputs: &[String]) -> Result<Guard> {
+        self.reach.guard(state, store_file(self.store.as_deref(), state).as_deref(), outputs)
     }
 
     /// The engine of a Hadoop cluster, if the service has one.

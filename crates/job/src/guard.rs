@@ -1,6 +1,7 @@
 //! What each tenant's jobs may read on this service.
 
 use dragnet_objects::Policy;
+use dragnet_pattern::{Error, Statement, Store};
 use dragnet_tenant::{ANY, DEFAULT, PUBLIC, Tenant};
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,18 @@ impl Guard {
         let roots = roots.unwrap_or_else(|| within.iter().filter_map(|prefix| folder(prefix)).collect());
         Policy { within: Some(within), never, roots: Some(roots) }
     }
+}
+
+/// Notes where the output is. Returns where it is and was, of all services of the store: jobs' output stays where it was
+/// when they were accepted.
+///
+/// # Errors
+/// Those of the store.
+pub async fn outputs(store: &dyn Store, now: &str) -> Result<Vec<String>, Error> {
+    let note = "insert into output_root (uri) values (?1) on conflict (uri) do nothing";
+    store.write(vec![Statement::new(note, vec![now.into()])]).await?;
+    let rows = store.query(Statement::new("select uri from output_root order by uri", Vec::new())).await?;
+    Ok(rows.iter().map(|row| row[0].text().to_owned()).collect())
 }
 
 /// The folder of a prefix that names files, as it really is.

@@ -77,5 +77,6 @@ pub const TABLES: Tables = Tables {
             postgres: include_str!("append_only_2.postgres.sql"),
         },
         Sql { all: include_str!("tables_3.sql"), sqlite: "", postgres: "" },
+        Sql { all: include_str!("tables_4.sql"), sqlite: "", postgres: "" },
     ],
 };

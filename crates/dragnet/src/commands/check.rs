@@ -58,7 +58,7 @@ fn rows(args: &ServiceArgs, operation: &OperationArgs, settings: &Settings) -> R
         "disk",
         disk.is_low().map_or(Ok("there is room".to_owned()), |low| Err(anyhow::anyhow!(low))),
     ));
-    match args.guard(&state, output.as_deref().unwrap_or("")) {
+    match args.guard(&state, output.as_ref().ok().map_or(&[], std::slice::from_ref)) {
         Ok(guard) if guard.roots.is_empty() => {}
         Ok(guard) => rows.push(("data", Ok(format!("files beneath {:?}", guard.roots)))),
         Err(e) => rows.push(("data", Err(e))),

@@ -57,6 +57,29 @@ fn a_tenant_names_nothing_but_what_it_was_given() {
     assert_eq!(answer.status, 202, "{}", answer.body);
 }
 
+#[test]
+fn what_was_the_output_once_is_no_dataset() {
+    let sandbox = Sandbox::new();
+    let data = sandbox.corpus();
+    let (old, new) = (sandbox.path("old"), sandbox.path("new"));
+    let key =
+        tenant(&sandbox, &[&format!("file://{}/", sandbox.folder.path().canonicalize().unwrap().display())]);
+    for (output, others) in [(&old, &new), (&new, &old)] {
+        let service = sandbox.serve_with(&["--output", output.to_str().unwrap()], None);
+        let post = |entry: &std::path::Path| service.post_as(&key, "/v1/jobs", &spec(entry).to_string());
+        assert_eq!(post(&data).status, 202);
+        for own in [output, others].into_iter().filter(|own| own.exists()) {
+            let answer = post(own);
+            assert_eq!(
+                (answer.status, &answer.json()["type"]),
+                (403, &json!("/problems/dataset-not-allowed")),
+                "{own:?}"
+            );
+        }
+    }
+    assert!(old.exists() && new.exists());
+}
+
 /// What was accepted is answered again, whatever the tenant may read now; nothing new is.
 #[test]
 fn a_repetition_is_answered_after_its_dataset_was_taken_away() {
