@@ -1,12 +1,14 @@
 //! HTTP by its standards: our own table of promises, a stranger's fuzzer, and what only time and other processes show.
 
-use crate::harness::{Sandbox, Service, spec, until};
+use crate::harness::{Sandbox, Service, agent, answer, spec, until};
 use rustix::process::Signal;
 use serde_json::{Value as Json, json};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
+use ureq::http::Request;
 
 /// What `dragnet conformance` says of a service: exit code and rows.
 fn conformance(sandbox: &Sandbox, url: &str, key: Option<&str>) -> (Option<i32>, Vec<Json>) {
@@ -113,6 +115,94 @@ fn schemathesis_finds_nothing() {
     });
     assert!(found_nothing, "{said}");
     assert!(!service.said().contains("panicked"), "{}", service.said());
+}
+
+/// Fields that any answer may have: of the connection, of caches and of browsers.
+const OF_ALL: [&str; 12] = [
+    "cache-control",
+    "connection",
+    "content-disposition",
+    "content-length",
+    "content-security-policy",
+    "content-type",
+    "cross-origin-resource-policy",
+    "date",
+    "referrer-policy",
+    "transfer-encoding",
+    "vary",
+    "x-content-type-options",
+];
+
+#[test]
+fn the_document_names_every_field_of_an_answer() {
+    let sandbox = Sandbox::new();
+    let key = key_of(&sandbox, "acme", &["--submissions-per-s", "1000"]);
+    let service = sandbox.serve();
+    let document = service.get("/openapi.json").json();
+    let spec = spec(&sandbox.corpus()).to_string();
+    let other = spec.replace("needle", "noodle");
+    let ask = |method: &str, path: &str, fields: &[(&str, &str)], body: &str| {
+        let request = Request::builder().method(method).uri(format!("{}{path}", service.url));
+        let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        answer(agent().run(request.body(body.to_owned()).unwrap())).unwrap()
+    };
+    let (json, text) = (("content-type", "application/json"), ("content-type", "text/plain"));
+    let bearer = format!("Bearer {key}");
+    let own = ("authorization", bearer.as_str());
+    let named = ("idempotency-key", "\"one\"");
+    let waits = ("prefer", "respond-async, wait=20");
+    let posts: [(&[(&str, &str)], &str); 7] = [
+        (&[own, json, named], &spec),
+        (&[own, json, named], &spec),
+        (&[own, json, named, waits], &spec),
+        (&[own, json, named], &other),
+        (&[own, json], "{"),
+        (&[own, text], &spec),
+        (&[json], &spec),
+    ];
+    let posted = posts.map(|(fields, body)| ("post", "/v1/jobs", ask("POST", "/v1/jobs", fields, body)));
+    let job = posted[0].2.header("location").to_owned();
+    let mut answers = Vec::from(posted);
+    answers.push(("get", "/v1/jobs/{id}", ask("PUT", &job, &[own], "")));
+    answers.push(("post", "/v1/jobs/{id}:cancel", ask("POST", &format!("{job}:cancel"), &[own], "")));
+    for (path, at) in [
+        ("/v1/jobs/{id}", job.clone()),
+        ("/v1/jobs/{id}/hits", format!("{job}/hits?limit=1")),
+        ("/v1/jobs/{id}/coverage", format!("{job}/coverage")),
+        ("/v1/jobs/{id}/bill", format!("{job}/bill")),
+        ("/v1/jobs/{id}/events", format!("{job}/events")),
+        ("/v1/jobs", "/v1/jobs?limit=1".to_owned()),
+        ("/v1/usage", "/v1/usage".to_owned()),
+        ("/v1/audit", "/v1/audit?limit=1".to_owned()),
+        ("/v1/invoices/{month}", "/v1/invoices/2026-11".to_owned()),
+        ("/openapi.json", "/openapi.json".to_owned()),
+    ] {
+        let found = ask("GET", &at, &[own], "");
+        let again = ask("GET", &at, &[own, ("if-none-match", found.header("etag"))], "");
+        answers.extend([("get", path, found), ("get", path, again)]);
+        answers.push(("get", path, ask("GET", &at, &[own, ("accept", "font/woff")], "")));
+        answers.push(("get", path, ask("GET", &at, &[], "")));
+    }
+    let mut statuses = BTreeSet::new();
+    for (method, path, answer) in &answers {
+        let responses = &document["paths"][path][method]["responses"];
+        let response = responses[answer.status.to_string()]["$ref"].as_str();
+        let response = response.unwrap_or_else(|| panic!("{method} {path} has no {}", answer.status));
+        let response = document.pointer(response.strip_prefix('#').unwrap()).unwrap();
+        let known: Vec<String> = response["headers"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.to_lowercase())
+            .collect();
+        for name in answer.headers.keys().map(|name| name.as_str()) {
+            let is_known = OF_ALL.contains(&name) || known.iter().any(|known| known == name);
+            assert!(is_known, "{method} {path} {}: `{name}` is not in the document", answer.status);
+        }
+        statuses.insert(answer.status);
+    }
+    let expected = BTreeSet::from([200, 202, 304, 400, 401, 405, 406, 415, 422]);
+    assert!(statuses.is_superset(&expected), "{statuses:?}");
 }
 
 /// A stream of events, read as it comes.
