@@ -83,6 +83,13 @@ pub async fn spent(store: &dyn Store, tenant: &Tenant, month: &str) -> Result<Op
     Ok((used.spent_micros >= signed(limit)).then_some(said))
 }
 
+/// Why a job's tenant has a budget that the job could pass, whatever is reserved for it.
+pub(crate) fn not_kept(tenant: &Tenant, rates: &Rates, hits_max: Option<u64>) -> Option<String> {
+    tenant.settings.budget_micros?;
+    let why = rates.open_ended(hits_max)?;
+    Some(format!("the tenant `{}` has a budget that the job could pass: {why}", tenant.id))
+}
+
 /// Money as the store keeps it.
 pub(crate) fn signed(micros: u64) -> i64 {
     i64::try_from(micros).unwrap_or(i64::MAX)

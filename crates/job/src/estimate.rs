@@ -171,6 +171,10 @@ pub async fn estimate(
         Some(tenant) => budget::left(store, tenant, &budget::month_of(tenant::now_ms())).await?,
         None => None,
     };
+    let not_kept = tenant.as_ref().and_then(|tenant| budget::not_kept(tenant, rates, spec.limits.hits));
+    if let Some(detail) = not_kept {
+        return Err(Error::Limits(detail));
+    }
     let (rate, measured_jobs) = measured(store, tenant.as_ref()).await?;
     let shared = Shared::default();
     let (sees, sought) = (shared.clone(), spec.clone());

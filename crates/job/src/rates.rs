@@ -74,6 +74,19 @@ impl Rates {
         self.input_micros(bytes).saturating_add(hits)
     }
 
+    /// Why no plan can tell what a job costs at most, if none can: what is found has a price, and no limit.
+    pub fn open_ended(&self, hits_max: Option<u64>) -> Option<String> {
+        let has_price =
+            |name: &str| self.meter.iter().any(|meter| meter.name == name && meter.price_micros > 0);
+        if has_price("records") {
+            return Some(
+                "`records` has a price, and nobody knows how many there are before they are read".into(),
+            );
+        }
+        (has_price("hits") && hits_max.is_none())
+            .then(|| "`hits` has a price, and the job has no limit on them: give `limits.hits`".into())
+    }
+
     /// How many stored bytes can be read for so much, if bytes are all that costs anything.
     ///
     /// # Errors
@@ -114,6 +127,29 @@ mod tests {
             assert_eq!(bytes.amount_micros(quantity), amount, "{quantity}");
         }
         assert_eq!(rates.bytes_for(500), Ok(Some(1 << 30)));
+    }
+
+    #[test]
+    fn knows_what_a_plan_can_not_tell() {
+        let rates = |name: &str, price: u64| {
+            let meter = format!("[[meter]]\nname='{name}'\nunit='one'\nper=1\nprice_micros={price}\n");
+            Rates::parse(&format!("version='1'\ncurrency='EUR'\n{meter}")).unwrap()
+        };
+        let rows = [
+            ("input_bytes", 1, None, false),
+            ("hits", 0, None, false),
+            ("hits", 1, None, true),
+            ("hits", 1, Some(5), false),
+            ("records", 0, None, false),
+            ("records", 1, Some(5), true),
+        ];
+        for (meter, price, hits_max, is_open) in rows {
+            assert_eq!(
+                rates(meter, price).open_ended(hits_max).is_some(),
+                is_open,
+                "{meter} {price} {hits_max:?}"
+            );
+        }
     }
 
     #[test]

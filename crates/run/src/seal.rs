@@ -28,6 +28,10 @@ pub struct Manifest {
     pub records_read: u64,
     /// Stored bytes that were read and searched.
     pub bytes_read: u64,
+    /// Stored bytes that the plan was to read. A record that begins before a limit is read to its end, so fewer than were
+    /// read. Nothing in manifests of older programs.
+    #[serde(default)]
+    pub bytes_planned: Option<u64>,
     /// The digest over all hits.
     pub digest: Digest,
     /// Whether the answer has no gap.
@@ -164,6 +168,7 @@ fn draw_up(output: &Output, plan: &Plan, chain: &Chain, gap: &Gap) -> Result<(Ma
         hits: 0,
         records_read: 0,
         bytes_read: 0,
+        bytes_planned: Some(plan.bytes()),
         digest: Digest::default(),
         complete: true,
         searched: false,

@@ -173,6 +173,8 @@ fn a_limit_cuts_at_the_same_place_and_is_said() {
         });
         assert_eq!(results[0], results[1], "{name}: the same digest, bill and coverage");
         assert_eq!(results[0]["cut_by"], cut_by, "{name}");
+        let most = spec["limits"]["cost_micros"].as_u64().unwrap_or(u64::MAX);
+        assert!(results[0]["cost"].as_u64().unwrap() <= most, "{name}: {}", results[0]["cost"]);
         let status = if cut_by == json!([]) { "completed" } else { "completed_with_gaps" };
         assert_eq!(results[0]["status"], status, "{name}");
     }
@@ -189,6 +191,41 @@ fn a_limit_cuts_at_the_same_place_and_is_said() {
         "{job}"
     );
     assert_eq!(job["progress"]["hits"], 4);
+}
+
+/// Where what is found has a price and no limit, nothing is started on a budget.
+#[test]
+fn a_job_that_could_pass_its_budget_is_not_launched() {
+    let sandbox = Sandbox::new();
+    let data = sandbox.corpus();
+    must(&sandbox, &["tenant", "add", "acme", "--budget-micros", "1000000", "--dataset", "any"]);
+    let key = must(&sandbox, &["key", "add", "acme"]);
+    let priced = |meter: &str| {
+        let text = format!(
+            "version = '{meter}'\ncurrency = 'EUR'\n[[meter]]\nname = '{meter}'\nunit = 'one'\nper = 1\nprice_micros = 2\n"
+        );
+        sandbox.write(&format!("{meter}.toml"), text.as_bytes()).display().to_string()
+    };
+    let rows = [
+        ("hits", json!({}), Some("give `limits.hits`")),
+        ("hits", json!({ "hits": 3 }), None),
+        ("records", json!({ "hits": 3 }), Some("`records` has a price")),
+    ];
+    for (meter, limits, refused) in rows {
+        let service = sandbox.serve_with(&["--rates", &priced(meter)], None);
+        let mut spec = spec(&data);
+        spec["limits"] = limits;
+        let plan = post(&service, "/v1/jobs?validate_only=true", &key, &spec);
+        assert_eq!(plan.status, if refused.is_some() { 422 } else { 200 }, "{meter}: {}", plan.body);
+        let answer = post(&service, "/v1/jobs", &key, &spec);
+        let job = end_of(&service, &key, answer.json()["id"].as_str().unwrap());
+        let Some(said) = refused else {
+            assert_eq!((&job["cost_micros"], &job["cut_by"]), (&json!(6), &json!(["hits_cap"])), "{job}");
+            continue;
+        };
+        assert_eq!(job["error"]["type"], "/problems/limits", "{job}");
+        assert!(job["error"]["detail"].as_str().unwrap().contains(said), "{job}");
+    }
 }
 
 #[test]
@@ -263,10 +300,7 @@ fn never_passed(sandbox: &Sandbox) {
     assert_eq!(end_of(service, &key, &id)["cut_by"], json!(["cost_cap"]));
     until("the last of it", || sum("reserved_micros") == 0);
     let (spent, budget) = (sum("spent_micros"), budget.parse::<u64>().unwrap());
-    assert!(
-        (budget..budget + 50).contains(&spent),
-        "the last record is read to its end: {spent} of {budget}"
-    );
+    assert_eq!(spent, budget, "what the limit let through of the last record is not billed");
     let refused = post(service, "/v1/jobs", &key, &spec(&data));
     assert_eq!((refused.status, &refused.json()["type"]), (402, &json!("/problems/budget-spent")));
     let audit = operate(sandbox, &["audit"]);

@@ -89,7 +89,10 @@ fn meter(claim: &Claim, rates: &Rates, held: Option<&Reservation>) -> Result<Adv
 /// What a meter counts in a sealed run.
 pub(crate) fn counted(manifest: &Manifest, meter: &str) -> u64 {
     match meter {
-        "input_bytes" => manifest.bytes_read,
+        // What a limit let through of its last record is not the tenant's to pay.
+        "input_bytes" => {
+            manifest.bytes_planned.map_or(manifest.bytes_read, |planned| manifest.bytes_read.min(planned))
+        }
         "records" => manifest.records_read,
         "hits" => manifest.hits,
         _ => 0,

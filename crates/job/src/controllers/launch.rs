@@ -69,7 +69,7 @@ impl Controller for Launch {
         };
         let cost = rates.most_micros(plan.bytes(), plan.hits_max);
         if held.is_none()
-            && let Some(detail) = too_dear(&job.spec, &rates, &plan, cost)
+            && let Some(detail) = too_dear(&job.spec, &tenant, &rates, &plan, cost)
         {
             let title = "A limit can't be kept";
             return Ok(refused(json!({ "type": "/problems/limits", "title": title, "detail": detail })));
@@ -98,11 +98,14 @@ impl Controller for Launch {
 }
 
 /// Why a job is not launched whose plan was drawn up by an attempt that had other rates, or whose cost is out of reach.
-fn too_dear(spec: &JobSpec, rates: &Rates, plan: &Plan, cost: u64) -> Option<String> {
+fn too_dear(spec: &JobSpec, tenant: &Tenant, rates: &Rates, plan: &Plan, cost: u64) -> Option<String> {
     if cost > COST_MICROS_MAX {
         return Some(format!(
             "the job may cost {cost} millionths: {COST_MICROS_MAX} are the most of one job"
         ));
+    }
+    if let Some(detail) = budget::not_kept(tenant, rates, plan.hits_max) {
+        return Some(detail);
     }
     match rates.bytes_for(spec.limits.cost_micros?) {
         Ok(Some(bytes)) if plan.bytes() > bytes => {
