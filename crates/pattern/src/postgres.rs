@@ -43,6 +43,8 @@ const BY_KEY: &str = "set enable_seqscan = off; set plan_cache_mode = force_gene
 const CHANNEL: &str = "dragnet";
 /// What keeps two processes from making the tables at once.
 const MIGRATION_LOCK: i64 = 0x6472_6167;
+/// What sets the locks of tenants apart from others' locks.
+const QUOTA_LOCKS: i64 = 0x7175_6f74;
 
 /// Opens the store at `url`, as libpq has it (`postgres://user@host/db`), and makes its tables where they are
 /// missing. They go into the first schema of the search path.
@@ -203,6 +205,10 @@ impl Drop for Postgres {
     }
 }
 
+/// A lock for each tenant, in one order, so that no two wait for each other's.
+const HOLD: &str = "select pg_advisory_xact_lock(own) from (select distinct hashtextextended(tenant, ?2::bigint) as own \
+    from json_array_elements_text(cast(?1::text as json)) as t (tenant) order by own) as held";
+
 impl Db for Postgres {
     fn query(&mut self, sql: &str, values: &[Param<'_>]) -> Result<Vec<Vec<Value>>, Error> {
         let statement = self.prepare(sql)?;
@@ -268,6 +274,11 @@ impl Db for Postgres {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn hold(&mut self, tenants: &BTreeSet<&str>) -> Result<(), Error> {
+        let tenants = serde_json::json!(tenants).to_string();
+        self.execute(HOLD, &[Param::Text(&tenants), Param::Int(QUOTA_LOCKS)]).map(drop)
     }
 
     fn is_broken(&self) -> bool {

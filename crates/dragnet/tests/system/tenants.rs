@@ -334,6 +334,28 @@ fn so_many_jobs_run_at_once_on_postgres() {
     so_many_jobs_run_at_once(&sandbox);
 }
 
+/// Whatever comes at once, and to whichever process.
+#[test]
+fn no_more_jobs_are_open_than_may_be_on_postgres() {
+    let Some(sandbox) = Sandbox::on_postgres() else { return };
+    let spec = small(&sandbox).to_string();
+    let services = [(); 3].map(|()| sandbox.serve_with(&["--roles", "api"], None));
+    for round in 0..5 {
+        let name = format!("t{round}");
+        tenant(&sandbox, &name, &["--jobs-open", "10"]);
+        let key = key(&sandbox, &name, &[]);
+        let posts = |n: usize| {
+            (0..4).filter(|_| post(&services[n % 3], "/v1/jobs", &key, &spec).status == 202).count()
+        };
+        let taken: usize = std::thread::scope(|scope| {
+            let posts = &posts;
+            let all: Vec<_> = (0..12).map(|n| scope.spawn(move || posts(n))).collect();
+            all.into_iter().map(|each| each.join().unwrap()).sum()
+        });
+        assert_eq!(taken, 10, "round {round}");
+    }
+}
+
 #[test]
 fn quotas_are_answered_as_what_they_are() {
     let sandbox = Sandbox::new();

@@ -159,6 +159,11 @@ pub(crate) trait Db: Send {
         false
     }
 
+    /// Keeps others that write at the same time from accepting works of these tenants, until the transaction ends.
+    fn hold(&mut self, _tenants: &BTreeSet<&str>) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Whether the connection can't be used any more.
     fn is_broken(&self) -> bool {
         false

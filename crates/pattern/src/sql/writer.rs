@@ -316,6 +316,13 @@ fn run_all(
     if db.is_shared() {
         // In one order, so that no two processes wait for each other's keys in a circle.
         batch.sort_by(|a, b| key_of(&**a).cmp(&key_of(&**b)));
+        // What is counted must not grow before it is committed.
+        let asked = batch.iter().filter_map(|request| request.asked());
+        let limited = asked.filter(|asked| asked.accept.waiting_max.is_some());
+        let tenants: BTreeSet<&str> = limited.map(|asked| &*asked.accept.tenant).collect();
+        if !tenants.is_empty() {
+            db.hold(&tenants)?;
+        }
     }
     if !alone && db.is_shared() {
         if let Some(left) = step_together(db, batch, now, woken)? {
