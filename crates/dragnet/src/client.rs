@@ -3,6 +3,7 @@
 //! A submission carries an idempotency key and is repeated with it until it is answered, so that a lost
 //! connection makes no second job. Of several services of one store the next is asked when one does not answer.
 
+use crate::wire;
 use anyhow::{Context, Result, anyhow, bail};
 use dragnet_tenant::Secret;
 use serde_json::Value as Json;
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 /// How often each service is asked when nobody answers or it is not available.
 const TRIES: u32 = 8;
+/// How long an answer is waited for.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// A service that is talked to.
 #[derive(Debug, Clone)]
@@ -47,21 +50,9 @@ impl Client {
         let urls: Vec<String> =
             urls.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
         for url in &urls {
-            if url.starts_with("https:") {
-                bail!(
-                    "`{url}`: this build's client speaks no TLS: use `http:`, through a tunnel where the network is not yours"
-                );
-            }
-            if !url.starts_with("http://") {
-                bail!("`{url}` is no URL of a service: use one like http://127.0.0.1:7070");
-            }
+            wire::check(url)?;
         }
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(60)))
-            .max_idle_connections_per_host(1)
-            .build();
-        Ok(Client { urls, current: Arc::default(), key, agent: config.into() })
+        Ok(Client { urls, current: Arc::default(), key, agent: wire::agent(ANSWER_MAX) })
     }
 
     /// A request that shows the key.
@@ -74,11 +65,7 @@ impl Client {
 
     /// Whether the services are on this machine, so that they see the same files.
     pub(crate) fn is_local(&self) -> bool {
-        self.urls.iter().all(|url| {
-            let host = url.trim_start_matches("http://").split('/').next().unwrap_or_default();
-            let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-            name == "localhost" || name == "[::1]" || name.starts_with("127.")
-        })
+        self.urls.iter().all(|url| wire::is_local(url))
     }
 
     pub(crate) fn submit(&self, spec: &Json) -> Result<Json> {

@@ -23,6 +23,7 @@ mod reach;
 mod retention;
 mod service;
 mod settings;
+mod wire;
 
 use clap::{CommandFactory, Parser};
 use commands::Command;

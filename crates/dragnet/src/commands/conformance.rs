@@ -3,7 +3,8 @@
 use crate::conformance::{ROWS, Suite, Verdict};
 use crate::exit;
 use crate::settings::Settings;
-use anyhow::{Result, bail};
+use crate::wire;
+use anyhow::Result;
 use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
@@ -28,11 +29,7 @@ pub(crate) struct Conformance {
 impl Conformance {
     pub(crate) fn run(self, settings: &Settings) -> Result<ExitCode> {
         let url = self.url.trim_end_matches('/');
-        if !url.starts_with("http://") {
-            bail!(
-                "`{url}` can't be checked: this build's client speaks no TLS, use a URL that begins with http://"
-            );
-        }
+        wire::check(url)?;
         let made = Made::new(url, self.dataset.is_none())?;
         let dataset = self.dataset.or_else(|| made.0.as_ref().map(|path| path.display().to_string()));
         let suite = Suite::new(url, settings.api_key.as_ref(), dataset);
@@ -68,9 +65,7 @@ struct Made(Option<PathBuf>);
 
 impl Made {
     fn new(url: &str, wanted: bool) -> Result<Made> {
-        let host = url.trim_start_matches("http://");
-        let is_local = ["127.", "localhost", "[::1]"].iter().any(|name| host.starts_with(name));
-        if !(wanted && is_local) {
+        if !(wanted && wire::is_local(url)) {
             return Ok(Made(None));
         }
         let path = std::env::temp_dir().join(format!("dragnet-conformance-{}.txt", uuid::Uuid::new_v4()));

@@ -3,6 +3,7 @@
 use super::at_store::AtStore;
 use crate::exit;
 use crate::settings::Settings;
+use crate::wire;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use dragnet_job::usage::{self, Cursor};
@@ -17,6 +18,8 @@ use std::time::Duration;
 const BATCH: usize = 500;
 /// How often a receiver is asked before the export gives up.
 const TRIES: u32 = 5;
+/// How long its answer is waited for.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
 pub(crate) struct Usage {
@@ -121,16 +124,8 @@ impl Sink {
             return Ok(Sink::File { file, path: path.clone() });
         }
         let url = target.to.clone().unwrap_or_default();
-        if !url.starts_with("http://") {
-            bail!(
-                "`{url}`: this build posts to `http:` alone: use that, through a tunnel where the network is not yours"
-            );
-        }
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(30)))
-            .build();
-        Ok(Sink::Url { agent: config.into(), url })
+        wire::check(&url)?;
+        Ok(Sink::Url { agent: wire::agent(ANSWER_MAX), url })
     }
 
     /// Returns when the events have arrived.

@@ -5,6 +5,7 @@
 
 mod rows;
 
+use crate::wire;
 use anyhow::{Context, Result};
 use dragnet_tenant::Secret;
 use serde_json::{Value as Json, json};
@@ -14,6 +15,8 @@ use ureq::http::{HeaderMap, Request};
 
 pub(crate) use rows::ROWS;
 
+/// How long an answer is waited for: longer than any that a row asks to be kept back.
+const ANSWER_MAX: Duration = Duration::from_secs(40);
 /// How long a job of three lines may take.
 const JOB_TIME: Duration = Duration::from_secs(60);
 
@@ -81,13 +84,14 @@ pub(crate) struct Suite {
 
 impl Suite {
     pub(crate) fn new(url: &str, key: Option<&Secret>, dataset: Option<String>) -> Suite {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .timeout_global(Some(Duration::from_secs(40)))
-            .build();
         let authorization = key.map(|key| format!("Bearer {}", key.expose()));
-        Suite { url: url.into(), authorization, dataset, agent: config.into(), job: OnceCell::new() }
+        Suite {
+            url: url.into(),
+            authorization,
+            dataset,
+            agent: wire::agent(ANSWER_MAX),
+            job: OnceCell::new(),
+        }
     }
 
     /// Fails where nobody answers at all: then no row says anything.

@@ -1,6 +1,7 @@
 //! HTTP by its standards: our own table of promises, a stranger's fuzzer, and what only time and other processes show.
 
 use crate::harness::{Sandbox, Service, agent, answer, spec, until};
+use crate::servers;
 use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
@@ -52,6 +53,32 @@ fn every_promise_holds() {
         (code, named(&rows, "fails"), named(&rows, "skipped")),
         (Some(0), vec![], vec![]),
         "with a tenant"
+    );
+}
+
+/// Behind a server that speaks TLS, which is believed by its certificate alone.
+#[test]
+fn every_promise_holds_behind_tls() {
+    let mut sandbox = Sandbox::new();
+    let key = key_of(&sandbox, "acme", &["--submissions-per-s", "1000"]);
+    let service = sandbox.serve();
+    let address = service.url.strip_prefix("http://").unwrap();
+    let Some((server, pem)) = servers::tls(address, &sandbox.path("")) else { return };
+    let url = format!("https://{}", server.address);
+    let stranger =
+        sandbox.dragnet(&["list", "--server", &url]).env("DRAGNET_API_KEY", &key).output().unwrap();
+    let said = String::from_utf8_lossy(&stranger.stderr).into_owned();
+    assert!(!stranger.status.success() && said.to_lowercase().contains("certificate"), "{said}");
+    sandbox.env.push(("SSL_CERT_FILE", pem));
+    let (_, rows) = conformance(&sandbox, &url, Some(&key));
+    // This test's own server between them does not read on when the service has answered before a body's end.
+    let by_it = |row: &&Json| row["name"] != "a body that is too long is 413";
+    assert_eq!(rows.iter().filter(by_it).find(|row| row["verdict"] != "holds"), None);
+    let listed = sandbox.dragnet(&["list", "--server", &url]).env("DRAGNET_API_KEY", &key).output().unwrap();
+    assert!(
+        listed.status.success() && !listed.stdout.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&listed.stderr)
     );
 }
 
