@@ -43,10 +43,15 @@ impl Guard {
 /// # Errors
 /// Those of the store.
 pub async fn outputs(store: &dyn Store, now: &str) -> Result<Vec<String>, Error> {
-    let note = "insert into output_root (uri) values (?1) on conflict (uri) do nothing";
-    store.write(vec![Statement::new(note, vec![now.into()])]).await?;
     let rows = store.query(Statement::new("select uri from output_root order by uri", Vec::new())).await?;
-    Ok(rows.iter().map(|row| row[0].text().to_owned()).collect())
+    let mut outputs: Vec<_> = rows.iter().map(|row| row[0].text().to_owned()).collect();
+    // A start writes nothing that stands there: another process may stand still with the lock of the store.
+    if !outputs.iter().any(|known| known == now) {
+        let note = "insert into output_root (uri) values (?1) on conflict (uri) do nothing";
+        store.write(vec![Statement::new(note, vec![now.into()])]).await?;
+        outputs.push(now.to_owned());
+    }
+    Ok(outputs)
 }
 
 /// The folder of a prefix that names files, as it really is.

@@ -95,19 +95,18 @@ impl Sandbox {
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let said = Arc::new(Mutex::new(String::new()));
-        let mut url = None;
+        let (mut url, mut started) = (None, false);
         // A crash point may come before the service listens.
         for line in lines.by_ref() {
             let line = line.unwrap();
             said.lock().unwrap().push_str(&(line.clone() + "\n"));
-            if line.starts_with("working as ") {
-                break;
-            }
-            if let Some(found) = line.strip_prefix("listening on ") {
-                url = Some(found.to_owned());
+            url = line.strip_prefix("listening on ").map(str::to_owned);
+            started = url.is_some() || line.starts_with("working as ");
+            if started {
                 break;
             }
         }
+        assert!(started || crash.is_some(), "it did not start: {}", said.lock().unwrap());
         let log = said.clone();
         let reader = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {

@@ -74,6 +74,8 @@ fn while_the_write_lock_is_held_the_answer_is_503_and_nothing_is_done() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, "1"), "{}", refused.body);
     assert_eq!(refused.header("content-type"), "application/problem+json");
     assert_eq!(service.get("/v1/jobs").status, 200, "reading goes on");
+    let second = sandbox.serve();
+    assert_eq!(second.get("/v1/jobs").status, 200, "and another starts: {}", second.said());
     holder.execute_batch("rollback").unwrap();
     assert_eq!(sandbox.count("select count(*) from work"), 0, "a refused job is no job");
     let id = service.submit(&spec);
