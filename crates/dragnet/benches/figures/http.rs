@@ -1,6 +1,7 @@
 //! What HTTP costs: processor time of a submission beyond the store's, and how soon a job is shown among many.
 
-use super::{CLIENTS, Service, accept, percentile};
+use crate::service::{Service, percentile};
+use crate::submissions::{CLIENTS, accept};
 use dragnet_job::{MACHINES, TABLES, topic};
 use dragnet_pattern::{Store, sqlite};
 use serde_json::json;

@@ -1,6 +1,7 @@
 //! Figures of the store: what it costs when there is much in it, and whose turn it is.
 
-use crate::{DRAGNET, Service, accept};
+use crate::service::{DRAGNET, Service};
+use crate::submissions::accept;
 use dragnet_job::{KIND, MACHINES, TABLES, topic};
 use dragnet_pattern::{
     Accept, Advance, Claimant, Event, Filter, Next, PRIORITY, Page, Shares, Status, Store, sqlite,
