@@ -11,19 +11,19 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "What jobs may read")]
 pub(crate) struct ReachArgs {
-    /// A folder that files of datasets must lie beneath, without a link on the way; may be given several times [default:
-    /// whatever the service may read; for tenants what stands in their `--dataset`]
+    /// A folder that dataset files must be in, at any depth, with no link on the way; may be given several times [default:
+    /// whatever the service may read; for tenants, the folders of their `--dataset`]
     #[arg(long, value_name = "DIR")]
     data_root: Vec<PathBuf>,
-    /// Which servers may be connected to: `any`, or `public` for those with public addresses alone [default: `public` where
-    /// tenants are defined or other machines reach the API, else `any`]
+    /// Which servers may be connected to: `any`, or `public` for only those with public addresses [default: `public` if
+    /// tenants are defined or other machines can reach the API, and for every tenant but the default one; else `any`]
     #[arg(long, value_name = "WHICH")]
     addresses: Option<Addresses>,
-    /// A host, by name or address, that may be connected to all the same, such as the one of `--output` or a NameNode; may
-    /// be given several times
+    /// A host, by name or address, that may be connected to even if its address is not public, such as that of `--output` or
+    /// a NameNode; may be given several times
     #[arg(long, value_name = "HOST")]
     allow_host: Vec<String>,
-    /// A port of public addresses that may be asked, besides 80 and 443; may be given several times
+    /// A port that may be connected to on public addresses, besides 80 and 443; may be given several times
     #[arg(long, value_name = "PORT")]
     allow_port: Vec<u16>,
 }
@@ -51,7 +51,8 @@ impl ReachArgs {
     /// The same, for webhooks.
     #[cfg(feature = "webhooks")]
     pub(crate) fn webhooks(&self, strangers: bool) -> dragnet_webhooks::Reach {
-        dragnet_webhooks::Reach(self.network(strangers))
+        let (own, others) = (self.network(strangers), self.network(true));
+        dragnet_webhooks::Reach { owner: dragnet_tenant::DEFAULT.into(), own, others }
     }
 
     fn is_public(&self, strangers: bool) -> bool {
@@ -85,6 +86,7 @@ impl ReachArgs {
             own.extend(file.canonicalize().ok().map(|real| uri::of_path(&real)));
             own.push(uri::of_path(&file));
         }
-        Ok(Guard { roots: roots?, own })
+        // Whenever a tenant is added: it is a stranger, also to a service that served its own user alone when it started.
+        Ok(Guard { roots: roots?, own, public: self.is_public(true), site: self.allow_host.clone() })
     }
 }

@@ -54,41 +54,41 @@ pub(crate) struct ServiceArgs {
     /// `hdfs://HOST:PORT/PATH` [default: output in the state folder]
     #[arg(long, value_name = "URI")]
     pub(crate) output: Option<String>,
-    /// Mappers that run at once [default: one for each core]
+    /// Mappers to run at once [default: one per core]
     #[arg(long, value_name = "N")]
     mappers: Option<usize>,
-    /// The most memory of one mapper, in MiB; one that needs more costs an attempt of its shard
+    /// Memory limit per mapper, in MiB; exceeding it fails that attempt
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     mapper_memory_mib: u64,
-    /// The most seconds of processor time for one shard; one that needs more costs an attempt of it
+    /// Processor time limit per shard, in seconds; exceeding it fails that attempt
     #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     shard_cpu_s: u64,
     /// Seconds without progress after which a mapper is killed
     #[arg(long, value_name = "S", default_value_t = 60)]
     mapper_silence_s: u64,
-    /// Requests under way at once to one server of objects, over all mappers (on Hadoop: of a job)
+    /// Limit on concurrent requests to one object server, over all mappers (on Hadoop: of a job)
     #[arg(long, value_name = "N", default_value_t = 32)]
     host_connections: usize,
-    /// The most MiB per second from one server of objects, over all mappers (on Hadoop: of a job)
+    /// Limit on MiB per second from one object server, over all mappers (on Hadoop: of a job)
     #[arg(long, value_name = "MIB")]
     host_mib_s: Option<u64>,
-    /// Prices, as a file like the one that `docs/money.md` shows [default: 500 millionths of a dollar per GiB]
+    /// File of prices, like the one in `docs/money.md` [default: 500 millionths of a dollar per GiB]
     #[arg(long, value_name = "FILE")]
     pub(crate) rates: Option<PathBuf>,
-    /// Seconds that a claim lasts when its process stands still
+    /// Seconds after which a claim expires when its process hangs
     #[arg(long, value_name = "S", default_value_t = 12)]
     lease_s: u64,
-    /// Seconds between two looks at the queues, where nobody tells of messages
+    /// Seconds between looks at the queues when nothing notifies this process of messages
     #[arg(long, value_name = "S", default_value_t = 0.25)]
     poll_s: f64,
-    /// Seconds between two searches for messages that were lost
+    /// Seconds between searches for lost messages
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     sweep_s: f64,
-    /// Seconds after a job's end at which its folder is cleaned a second time
+    /// Seconds after a job's end until its folder is cleaned a second time
     #[arg(long, value_name = "S", default_value_t = 900)]
     task_life_s: u64,
-    /// The key that webhooks' secrets are made of: one for all processes of a store [default: webhook.key in the state
-    /// folder, made when it is first needed]
+    /// File of the key that webhook secrets are derived from, the same for all processes of a store [default: webhook.key
+    /// in the state folder, made when it is first needed]
     #[cfg(feature = "webhooks")]
     #[arg(long, value_name = "FILE")]
     webhook_key: Option<PathBuf>,
@@ -172,7 +172,7 @@ impl Service {
         args.reach.set(strangers);
         let output = output_uri(args.output.as_deref(), &state)?;
         Output::at(&output)?.probe().with_context(|| format!("use `{output}` for output"))?;
-        let outputs = runtime.block_on(dragnet_job::guard::outputs(&*store, &output))?;
+        let outputs = runtime.block_on(dragnet_job::guard::note_output(&*store, &output))?;
         let guard = args.guard(&state, &outputs)?;
         let ((stop, stopped), (close, closed)) = (watch::channel(false), watch::channel(false));
         let disk = Disk::new(local_folders(&state, &output), operation.disk_low_mib);
@@ -489,7 +489,9 @@ impl ServiceArgs {
     #[cfg(feature = "hadoop")]
     pub(crate) fn hadoop(&self, mapper_flags: Vec<String>) -> Result<Option<Arc<dyn Engine>>> {
         let bytes_per_s = self.host_mib_s.map(|mib| mib << 20);
-        self.hadoop.engine(self.host_connections, bytes_per_s, mapper_flags)
+        let cpu = ["--cpu-s".to_owned(), self.shard_cpu_s.to_string()];
+        let flags = mapper_flags.into_iter().chain(cpu).collect();
+        self.hadoop.engine(self.host_connections, bytes_per_s, flags)
     }
 
     /// The engine of a Hadoop cluster: not in this build.

@@ -15,6 +15,10 @@ pub struct Guard {
     pub roots: Vec<PathBuf>,
     /// URIs of the service's own output and state, which are no dataset of a tenant.
     pub own: Vec<String>,
+    /// Whether tenants read from public addresses alone.
+    pub public: bool,
+    /// Hosts that may be connected to all the same: whose list names one reads from it.
+    pub site: Vec<String>,
 }
 
 impl Guard {
@@ -29,22 +33,31 @@ impl Guard {
         let never: Vec<String> = self.own.iter().cloned().chain(MACHINE.map(str::to_owned)).collect();
         if within.as_ref().is_some_and(|within| within.iter().any(|prefix| prefix == ANY)) {
             // A link could lead to what is the service's own.
-            return Policy { within: None, never, roots: roots.or(Some(vec!["/".into()])) };
+            let roots = roots.or(Some(vec!["/".into()]));
+            return Policy { within: None, never, roots, public: self.public, site: Vec::new() };
         }
         let within = within.unwrap_or_else(|| PUBLIC.map(str::to_owned).to_vec());
         let roots = roots.unwrap_or_else(|| within.iter().filter_map(|prefix| folder(prefix)).collect());
-        Policy { within: Some(within), never, roots: Some(roots) }
+        let (roots, site) = (Some(roots), self.site.clone());
+        Policy { within: Some(within), never, roots, public: self.public, site }
     }
 }
 
-/// Notes where the output is. Returns where it is and was, of all services of the store: jobs' output stays where it was
-/// when they were accepted.
+/// Where the output is and was, of all services of the store: jobs' output stays where it was when they were accepted.
 ///
 /// # Errors
 /// Those of the store.
-pub async fn outputs(store: &dyn Store, now: &str) -> Result<Vec<String>, Error> {
+pub async fn outputs(store: &dyn Store) -> Result<Vec<String>, Error> {
     let rows = store.query(Statement::new("select uri from output_root order by uri", Vec::new())).await?;
-    let mut outputs: Vec<_> = rows.iter().map(|row| row[0].text().to_owned()).collect();
+    Ok(rows.iter().map(|row| row[0].text().to_owned()).collect())
+}
+
+/// Notes where the output of this service is. Returns where that of all of them is and was.
+///
+/// # Errors
+/// Those of the store.
+pub async fn note_output(store: &dyn Store, now: &str) -> Result<Vec<String>, Error> {
+    let mut outputs = outputs(store).await?;
     // A start writes nothing that stands there: another process may stand still with the lock of the store.
     if !outputs.iter().any(|known| known == now) {
         let note = "insert into output_root (uri) values (?1) on conflict (uri) do nothing";
@@ -72,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_tenant_reads_what_it_was_given() {
-        let guard = Guard { roots: Vec::new(), own: vec!["file:///srv/state".into()] };
+        let guard = Guard { own: vec!["file:///srv/state".into()], ..Guard::default() };
         let policy = |id: &str, datasets: Option<&[&str]>| {
             let datasets = datasets.map(|all| all.iter().map(|one| (*one).to_owned()).collect());
             guard.policy(&Tenant {

@@ -1,6 +1,6 @@
 //! What stands in for servers in a build without the feature `remote`: nothing that could be made.
 
-use crate::{Error, Put, uri};
+use crate::{Error, Policy, Put, uri};
 use dragnet_kernel::ReadAt;
 use std::io;
 
@@ -42,7 +42,7 @@ pub fn set_limits(_limits: Limits) {}
 ///
 /// # Errors
 /// Always [`Error::Uri`].
-pub fn head(uri: &str) -> Result<Head, Error> {
+pub fn head(_policy: &Policy, uri: &str) -> Result<Head, Error> {
     Err(uri::unknown_scheme(uri))
 }
 
@@ -50,7 +50,7 @@ pub fn head(uri: &str) -> Result<Head, Error> {
 ///
 /// # Errors
 /// Always [`Error::Uri`].
-pub fn list(uri: &str) -> Result<Vec<Head>, Error> {
+pub fn list(_policy: &Policy, uri: &str) -> Result<Vec<Head>, Error> {
     Err(uri::unknown_scheme(uri))
 }
 
@@ -59,7 +59,7 @@ impl Remote {
     ///
     /// # Errors
     /// Always [`Error::Uri`].
-    pub fn open(head: &Head, _until: u64) -> Result<Remote, Error> {
+    pub fn open(_policy: &Policy, head: &Head, _until: u64) -> Result<Remote, Error> {
         Err(uri::unknown_scheme(&head.uri))
     }
 

@@ -3,7 +3,7 @@
 //! Names are vetted in the resolver that the connection is made with, so that a name can't mean one address when it is
 //! checked and another when it is used.
 
-use crate::{Error, uri};
+use crate::{Error, Policy, uri};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::OnceLock;
 
@@ -51,13 +51,19 @@ impl Network {
         !self.public_only || is_public(address)
     }
 
+    /// What strangers' jobs may reach of it.
+    #[must_use]
+    pub fn for_strangers(&self) -> Network {
+        Network { public_only: true, ..self.clone() }
+    }
+
     /// Checks what can be told of a URI before anything is connected to: HDFS's client resolves by itself, so that its
     /// hosts must be listed.
     ///
     /// # Errors
     /// [`Error::Denied`].
-    pub fn check(&self, entry: &str) -> Result<(), Error> {
-        if !self.public_only || uri::scheme(entry) != Some("hdfs") {
+    pub fn check(&self, policy: &Policy, entry: &str) -> Result<(), Error> {
+        if !(self.public_only || policy.public) || uri::scheme(entry) != Some("hdfs") {
             return Ok(());
         }
         let (_, authority, _) = uri::parts(entry)?;
@@ -169,9 +175,14 @@ mod tests {
     #[test]
     fn what_is_listed_may_be_reached() {
         let network = Network { public_only: true, hosts: vec!["nn.example".into()], ports: vec![] };
-        assert!(network.check("hdfs://NN.example:8020/a").is_ok());
-        assert!(network.check("hdfs://other:8020/a").is_err());
-        assert!(network.check("https://other/a").is_ok(), "its address is vetted when it is connected to");
-        assert!(Network::default().check("hdfs://other/a").is_ok());
+        let (open, strangers) = (Policy::default(), Policy { public: true, ..Policy::default() });
+        assert!(network.check(&open, "hdfs://NN.example:8020/a").is_ok());
+        assert!(network.check(&open, "hdfs://other:8020/a").is_err());
+        assert!(
+            network.check(&open, "https://other/a").is_ok(),
+            "its address is vetted when it is connected to"
+        );
+        assert!(Network::default().check(&open, "hdfs://other/a").is_ok());
+        assert!(Network::default().check(&strangers, "hdfs://other/a").is_err());
     }
 }

@@ -23,6 +23,10 @@ pub struct Policy {
     pub never: Vec<String>,
     /// The folders that files must lie beneath, without a link on the way, if that is limited.
     pub roots: Option<Vec<PathBuf>>,
+    /// Whether servers must have public addresses, whatever else the process may reach.
+    pub public: bool,
+    /// Hosts of the site's own that the service may connect to: by HTTP they are read only where `within` names them.
+    pub site: Vec<String>,
 }
 
 impl Policy {
@@ -54,6 +58,9 @@ impl Policy {
                 "is not among the datasets of the tenant (`dragnet tenant set NAME --dataset …`)",
             ));
         }
+        if self.is_unnamed_site(&whole) {
+            return Err(denied("is a server of the site's own, which the tenant's datasets do not name"));
+        }
         match whole.strip_prefix("file://") {
             Some(path) if self.roots.is_some() && self.root_of(Path::new(path)).is_none() => {
                 Err(denied("lies outside of the folders that hold data (`serve --data-root`)"))
@@ -62,11 +69,26 @@ impl Policy {
         }
     }
 
-    /// Whether it lies in HDFS where the service's own does, whatever the name of the NameNode: it has several.
+    /// Whether it lies in HDFS where the service's own does, whatever the name of the NameNode: it has several. Staging of
+    /// jobs, anybody's, and shipped mappers are known by the names of their folders.
     fn is_own_elsewhere(&self, whole: &str) -> bool {
+        if whole.starts_with("hdfs://")
+            && whole.split('/').any(|name| matches!(name, ".staging" | ".dragnet"))
+        {
+            return true;
+        }
         let path = |uri: &str| Some(format!("hdfs:///{}", uri.strip_prefix("hdfs://")?.split_once('/')?.1));
         let never = self.never.iter().filter_map(|prefix| path(&understood(prefix)?));
         path(whole).is_some_and(|whole| never.into_iter().any(|prefix| is_beneath(&whole, &prefix)))
+    }
+
+    /// Whether it is a web server of the site's own that only a prefix for any server would open.
+    fn is_unnamed_site(&self, whole: &str) -> bool {
+        let Some(within) = self.within.as_ref().filter(|_| whole.starts_with("http")) else { return false };
+        let Some(host) = host(whole) else { return false };
+        let names =
+            |prefix: &String| understood(prefix).is_some_and(|prefix| self::host(&prefix) == Some(host));
+        self.site.iter().any(|site| site.eq_ignore_ascii_case(host)) && !within.iter().any(names)
     }
 
     fn root_of<'a>(&self, path: &'a Path) -> Option<(PathBuf, &'a Path)> {
@@ -132,6 +154,15 @@ pub(crate) fn plain_authority(scheme: &str, authority: &str) -> Option<String> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let is_own = matches!((scheme, port), (_, "") | ("http", "80") | ("https", "443"));
     Some(if is_own { host.to_owned() } else { format!("{host}:{port}") })
+}
+
+/// The host of a URI as it is understood, without brackets and port.
+fn host(whole: &str) -> Option<&str> {
+    let authority = whole.split_once("://")?.1.split('/').next()?;
+    match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next(),
+        None => authority.split(':').next(),
+    }
 }
 
 fn climbs(path: &str) -> bool {
@@ -211,11 +242,31 @@ mod tests {
             ("hdfs://10.0.0.1:8020/out/t", false),
             ("hdfs://cluster/out/t", false),
             ("hdfs://node:8020/data", true),
+            ("hdfs://node:8020/user/me/.staging/job_1/job.xml", false),
+            ("hdfs://node:8020/user/me/.dragnet/", false),
         ];
         for (entry, may) in rows {
             assert_eq!(own.check(entry).is_ok(), may, "{entry}");
         }
         assert!(Policy::default().check("/data/../etc").is_ok());
+    }
+
+    #[test]
+    fn the_sites_own_servers_are_read_where_they_are_named() {
+        let rows = [
+            ("http://", "http://nn.site:9870/logs/", false),
+            ("http://", "http://NN.site./logs/", false),
+            ("http://", "http://elsewhere/a", true),
+            ("http://nn.site:9870/data/", "http://nn.site:9870/data/a", true),
+            ("http://nn.site:9870/data/", "http://nn.site:9870/logs/a", false),
+            ("http://", "http://[fd00::1]:80/a", false),
+            ("hdfs://nn.site:8020/", "hdfs://nn.site:8020/a", true),
+        ];
+        for (prefix, entry, may) in rows {
+            let site = vec!["nn.site".to_owned(), "fd00::1".to_owned()];
+            let policy = Policy { within: Some(vec![prefix.into()]), site, ..Policy::default() };
+            assert_eq!(policy.check(entry).is_ok(), may, "{prefix} {entry}");
+        }
     }
 
     #[test]

@@ -26,16 +26,16 @@ pub struct Opened {
 /// # Errors
 /// [`Error::Object`] when it has gone, may not be read, or is another than the planned one; [`Error::Away`].
 pub fn open(policy: &Policy, object: &Object, until: u64) -> Result<Opened, Error> {
-    policy.check(&object.uri).map_err(|e| of_server(&object.uri, e))?;
     let blob = if dragnet_objects::is_remote(&object.uri) {
         let head = Head { uri: object.uri.clone(), size: object.size, version: object.version.clone() };
         // Every read of it is conditional, so that there is nothing to check yet.
         return Ok(Opened {
-            blob: Blob::Remote(Remote::open(&head, until)?),
+            blob: Blob::Remote(Remote::open(policy, &head, until).map_err(|e| of_server(&object.uri, e))?),
             uri: head.uri,
             version: head.version,
         });
     } else {
+        policy.check(&object.uri).map_err(|e| of_server(&object.uri, e))?;
         let path = uri::to_path(&object.uri)?;
         Blob::File(policy.open_file(&path).map_err(|e| unreadable(&object.uri, &e))?)
     };

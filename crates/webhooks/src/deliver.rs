@@ -25,7 +25,14 @@ const SAID_MAX: usize = 200;
 
 /// What may be connected to.
 #[derive(Debug, Clone, Default)]
-pub struct Reach(pub Network);
+pub struct Reach {
+    /// The tenant that is the service's own user.
+    pub owner: String,
+    /// For its endpoints.
+    pub own: Network,
+    /// For those of all others.
+    pub others: Network,
+}
 
 /// What came of an attempt.
 #[derive(Debug, Clone)]
@@ -40,13 +47,21 @@ pub(crate) struct Answer {
 }
 
 pub(crate) struct Client {
-    agent: ureq::Agent,
+    owner: String,
+    own: ureq::Agent,
+    others: ureq::Agent,
     turns: Arc<Semaphore>,
     shares: Mutex<BTreeMap<String, Arc<Semaphore>>>,
 }
 
 impl Client {
     pub(crate) fn new(reach: Reach) -> Client {
+        let (own, others) = (Client::agent(reach.own), Client::agent(reach.others));
+        let (turns, shares) = (Arc::new(Semaphore::new(AT_ONCE)), Mutex::default());
+        Client { owner: reach.owner, own, others, turns, shares }
+    }
+
+    fn agent(network: Network) -> ureq::Agent {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -56,9 +71,8 @@ impl Client {
             .timeout_global(Some(ANSWER_MAX))
             .user_agent(concat!("dragnet/", env!("CARGO_PKG_VERSION")))
             .build();
-        let resolver = Vetted { reach: Arc::new(reach), inner: DefaultResolver::default() };
-        let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), resolver);
-        Client { agent, turns: Arc::new(Semaphore::new(AT_ONCE)), shares: Mutex::default() }
+        let resolver = Vetted { network, inner: DefaultResolver::default() };
+        ureq::Agent::with_parts(config, DefaultConnector::default(), resolver)
     }
 
     /// The right to one attempt: the store's reads have their threads from the same pool, and an endpoint that never
@@ -87,7 +101,8 @@ impl Client {
             Ok(secrets) => signatures(&secrets, &id, now_ms, &body),
             Err(e) => return failed(&e.to_string()),
         };
-        let (agent, url) = (self.agent.clone(), endpoint.url.clone());
+        let agent = if claim.work.tenant == self.owner { &self.own } else { &self.others };
+        let (agent, url) = (agent.clone(), endpoint.url.clone());
         let posted = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             agent
@@ -139,7 +154,7 @@ fn event(id: &str, claim: &Claim) -> serde_json::Value {
 /// Resolves to addresses that may be connected to; an address in a URL comes by here as well.
 #[derive(Debug)]
 struct Vetted {
-    reach: Arc<Reach>,
+    network: Network,
     inner: DefaultResolver,
 }
 
@@ -150,7 +165,7 @@ impl Resolver for Vetted {
         config: &ureq::config::Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let (network, host) = (&self.reach.0, uri.host().unwrap_or_default());
+        let (network, host) = (&self.network, uri.host().unwrap_or_default());
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
         if !network.may_ask(host, port) {
             return Err(refused(&format!(

@@ -3,7 +3,7 @@
 use crate::output::{MARK, Unfinished, object_name};
 use anyhow::{Context, Result, bail};
 use dragnet_kernel::{Hit, ReadAt, Stored};
-use dragnet_objects::{Blob, Remote};
+use dragnet_objects::{Blob, Policy, Remote};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::HashSet;
@@ -18,7 +18,7 @@ pub(crate) struct Replay {
     /// Files of hits as JSON lines [default: standard input]
     #[arg(value_name = "HITS")]
     hits: Vec<PathBuf>,
-    /// Copy each hit's record once into a WARC file, its members as they are where they are gzip
+    /// Copy each hit's record once into a WARC file; gzip members are copied verbatim
     #[arg(long, value_name = "FILE")]
     warc: Option<PathBuf>,
 }
@@ -63,9 +63,9 @@ fn open(hit: &Hit<'_>) -> Result<(Blob, u64)> {
     };
     let (blob, size) = if dragnet_run::is_remote(&hit.object) {
         let failed = || format!("read `{}`", hit.object);
-        let head = dragnet_objects::head(&hit.object).with_context(failed)?;
+        let head = dragnet_objects::head(&Policy::default(), &hit.object).with_context(failed)?;
         // One range is read, and nothing ahead of it.
-        (Blob::Remote(Remote::open(&head, 0).with_context(failed)?), head.size)
+        (Blob::Remote(Remote::open(&Policy::default(), &head, 0).with_context(failed)?), head.size)
     } else {
         let path = dragnet_run::uri::to_path(&hit.object)?;
         let file = File::open(&path).with_context(|| format!("read `{}`", path.display()))?;

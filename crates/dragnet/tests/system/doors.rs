@@ -169,6 +169,87 @@ fn private_addresses_are_not_connected_to() {
     assert_eq!(run(&[], "127.0.0.1"), "completed");
 }
 
+/// A service that served its own user alone when it started has strangers once there is a tenant.
+#[test]
+fn a_tenant_that_is_added_later_reaches_no_private_address() {
+    let sandbox = Sandbox::new();
+    sandbox.write("data/a.txt", b"a needle-1\n");
+    let server = Faulty::new(Behind::Files(sandbox.path("data")));
+    let (host, port) = server.address.rsplit_once(':').unwrap();
+    let spec = |host: &str| {
+        let url = format!("http://{host}:{port}/a.txt");
+        json!({ "patterns": [{ "name": "n", "regex": "needle" }], "dataset": [url] }).to_string()
+    };
+    let rows: [(&[&str], &str, &str); 4] = [
+        (&[], host, "failed"),
+        (&[], "localhost", "failed"),
+        // What the operator lists for the service is the tenant's where it is named to it.
+        (&["--allow-host", "127.0.0.1"], host, "refused"),
+        (&["--addresses", "any"], host, "completed"),
+    ];
+    for (flags, host, expected) in rows {
+        let sandbox = Sandbox::new();
+        let service = sandbox.serve_with(&[&["--allow-port", port], flags].concat(), None);
+        let key = tenant(&sandbox, &[]);
+        until("the key", || service.get_as(&key, "/v1/jobs").status == 200);
+        let before = *server.requests.lock().unwrap();
+        let answer = service.post_as(&key, "/v1/jobs", &spec(host));
+        let came_to = match answer.status {
+            403 => "refused".to_owned(),
+            _ => {
+                let path = format!("/v1/jobs/{}", answer.json()["id"].as_str().unwrap());
+                until("the job's end", || service.get_as(&key, &path).json()["ended"].is_string());
+                service.get_as(&key, &path).json()["status"].as_str().unwrap().to_owned()
+            }
+        };
+        assert_eq!(came_to, expected, "{flags:?} {host}");
+        let asked = *server.requests.lock().unwrap() - before;
+        assert_eq!(asked > 0, expected == "completed", "{flags:?} {host}: {asked} requests");
+    }
+}
+
+/// Sends whoever asks to another server.
+fn redirecting(to: &str) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, to) = (listener.local_addr().unwrap(), to.to_owned());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let first = lines.next().and_then(Result::ok).unwrap_or_default();
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            let path = first.split(' ').nth(1).unwrap_or_default();
+            let head = format!("HTTP/1.1 302 Found\r\nLocation: http://{to}{path}\r\nContent-Length: 0\r\n");
+            let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes());
+        }
+    });
+    address
+}
+
+/// A redirect leads where the tenant's list allows and nowhere else, whatever the process may connect to.
+#[test]
+fn a_redirect_leads_nowhere_that_the_dataset_could_not_name() {
+    let sandbox = Sandbox::new();
+    sandbox.write("data/a.txt", b"a needle-1\n");
+    let server = Faulty::new(Behind::Files(sandbox.path("data")));
+    let near = redirecting(&server.address);
+    let (near_is, far_is) = (format!("http://{near}/"), format!("http://{}/", server.address));
+    let rows: [(&[&str], bool); 3] =
+        [(&[&near_is], false), (&[&near_is, &format!("{far_is}b")], false), (&[&near_is, &far_is], true)];
+    for (list, leads) in rows {
+        let sandbox = Sandbox::new();
+        let key = tenant(&sandbox, list);
+        let service = sandbox.serve_with(&["--addresses", "any"], None);
+        let before = *server.requests.lock().unwrap();
+        let spec = json!({ "patterns": [{ "name": "n", "regex": "needle" }], "dataset": [format!("{near_is}a.txt")] });
+        let answer = service.post_as(&key, "/v1/jobs", &spec.to_string());
+        let path = format!("/v1/jobs/{}", answer.json()["id"].as_str().unwrap());
+        until("the job's end", || service.get_as(&key, &path).json()["ended"].is_string());
+        let job = service.get_as(&key, &path).json();
+        let asked = *server.requests.lock().unwrap() - before;
+        assert_eq!((job["status"] == "completed", asked > 0), (leads, leads), "{list:?}: {job}");
+    }
+}
+
 /// `any` is whatever is data: nothing of the service, of its machine, or what a link leads to.
 #[test]
 fn who_may_read_all_reads_nothing_of_the_service() {

@@ -6,7 +6,7 @@
 use super::{Engines, Job, LAUNCH, blocking, engine_failed, failed, quota};
 use crate::budget;
 use crate::dataset::{self, Resolved};
-use crate::guard::Guard;
+use crate::guard::{Guard, outputs};
 use crate::rates::Rates;
 use crate::spec::{JobSpec, SHARD_BYTES};
 use crate::{stage, topic};
@@ -54,6 +54,10 @@ impl Controller for Launch {
         let job = Job::of(claim)?;
         let engine = job.engine(&self.engines)?;
         let tenant = quota::tenant(store, claim).await?;
+        if tenant.removed_ms.is_some_and(|removed| claim.work.created_ms >= removed) {
+            // Its key was believed a moment longer.
+            return Ok(end(Status::Cancelled).event("launch.cancelled", json!({ "tenant": "removed" })));
+        }
         if let Some(wait) = quota::wait_to_run(store, claim, &tenant).await? {
             return Ok(wait);
         }
@@ -61,7 +65,11 @@ impl Controller for Launch {
         // What an earlier attempt reserved holds, its rates too.
         let rates = held.as_ref().map_or_else(|| self.rates.clone(), |held| held.rates.clone());
         let (spec, by, output, of) = (job.spec.clone(), rates.clone(), job.output.clone(), tenant.clone());
-        let policy = self.guard.policy(&tenant);
+        let mut policy = self.guard.policy(&tenant);
+        if !policy.is_open() {
+            // Other processes may have made others since this one started.
+            policy.never.extend(outputs(store).await?);
+        }
         let plan = match blocking(move || plan_of(&spec, &by, &output, &of, policy)).await? {
             Ok(plan) => plan,
             Err(NoPlan::Problem(problem)) => return Ok(refused(problem)),

@@ -7,8 +7,8 @@ use dragnet_run::uri;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The most bytes of a manifest, stored or decoded: a few million lines.
-const BYTES_MAX: u64 = 512 << 20;
+/// The most bytes of a manifest, stored or decoded: a million lines.
+const BYTES_MAX: u64 = 128 << 20;
 
 /// What a manifest's relative lines are relative to.
 enum Base {
@@ -27,7 +27,7 @@ pub(super) fn named(
 ) -> Result<(), Error> {
     let read = |source| Error::Read { path: manifest.to_owned(), source };
     let bytes = if dragnet_run::is_remote(manifest) {
-        served(manifest)?
+        served(policy, manifest)?
     } else {
         let path = path_of(manifest)?;
         if !std::fs::metadata(&path).map_err(read)?.is_file() {
@@ -65,13 +65,13 @@ fn bounded(manifest: &str, from: impl Read) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-fn served(manifest: &str) -> Result<Vec<u8>, Error> {
+fn served(policy: &Policy, manifest: &str) -> Result<Vec<u8>, Error> {
     let failed = |e| on_server(manifest, e);
-    let head = dragnet_objects::head(manifest).map_err(failed)?;
+    let head = dragnet_objects::head(policy, manifest).map_err(failed)?;
     if head.size > BYTES_MAX {
         return Err(Error::Entry(format!("`{manifest}` has {} bytes: that is no manifest", head.size)));
     }
-    let object = dragnet_objects::Remote::open(&head, head.size).map_err(failed)?;
+    let object = dragnet_objects::Remote::open(policy, &head, head.size).map_err(failed)?;
     let (mut bytes, mut n) = (vec![0; head.size as usize], 0);
     while n < bytes.len() {
         let more = object.read_at(n as u64, &mut bytes[n..]);

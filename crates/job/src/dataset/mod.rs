@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+/// Objects of one dataset: all of their names are held at once, by a process that serves others too.
+const OBJECTS_MAX: usize = 2_000_000;
+
 /// What a dataset comes to.
 #[derive(Debug, Default)]
 pub struct Resolved {
@@ -181,7 +184,7 @@ pub fn objects(
 fn all(policy: &Policy, dataset: &[Source], found: &mut dyn FnMut(Named) -> bool) -> Result<(), Error> {
     let mut seen = HashSet::new();
     let several = dataset.len() > 1 || dataset.iter().any(|source| matches!(source, Source::Manifest { .. }));
-    let (mut goes_on, mut refused) = (true, Ok(()));
+    let (mut goes_on, mut refused, mut objects) = (true, Ok(()), 0);
     // One folder or glob names nothing twice. What it holds that may not be read refuses it as a whole.
     let mut once = |named: Named| {
         if goes_on && !policy.is_open() {
@@ -189,6 +192,14 @@ fn all(policy: &Policy, dataset: &[Source], found: &mut dyn FnMut(Named) -> bool
             goes_on = refused.is_ok();
         }
         if goes_on && (!several || seen.insert(named.place.uri())) {
+            objects += 1;
+            if objects > OBJECTS_MAX {
+                refused = Err(Error::Entry(format!(
+                    "it names more than {OBJECTS_MAX} objects: search it by several jobs"
+                )));
+                goes_on = false;
+                return false;
+            }
             goes_on = found(named);
         }
         goes_on
@@ -197,7 +208,7 @@ fn all(policy: &Policy, dataset: &[Source], found: &mut dyn FnMut(Named) -> bool
         allows(policy, source)?;
         match source {
             Source::Uri(entry) if dragnet_run::is_remote(entry) => {
-                servers::named(entry, &mut |place| once(Named { place, stated: None }))?;
+                servers::named(policy, entry, &mut |place| once(Named { place, stated: None }))?;
             }
             Source::Uri(entry) => {
                 files::named(entry, &mut |path| once(Named { place: Place::File(path), stated: None }))?;
@@ -210,6 +221,15 @@ fn all(policy: &Policy, dataset: &[Source], found: &mut dyn FnMut(Named) -> bool
     refused
 }
 
+/// Where the first character stands that makes an entry a glob, if one does; the brackets around a server's address don't.
+fn glob_at(entry: &str) -> Option<usize> {
+    let key = entry.find("://").map_or(0, |scheme| {
+        let authority = scheme + 3;
+        entry[authority..].find('/').map_or(entry.len(), |at| authority + at)
+    });
+    Some(key + entry[key..].find(['*', '?', '[', '{'])?)
+}
+
 /// Checks an entry of a dataset before anything is read: of a glob, what stands before its first special character.
 ///
 /// # Errors
@@ -220,7 +240,7 @@ pub fn allows(policy: &Policy, source: &Source) -> Result<(), Error> {
     }
     match source {
         Source::Uri(entry) => {
-            let plain = entry.find(['*', '?', '[', '{']).map_or(entry.as_str(), |at| &entry[..at]);
+            let plain = glob_at(entry).map_or(entry.as_str(), |at| &entry[..at]);
             // A file whose name has such a character is that file, and stands in a folder that is checked.
             let folder =
                 plain.rfind('/').filter(|_| plain.len() < entry.len()).map_or(plain, |at| &plain[..=at]);
@@ -279,7 +299,7 @@ pub(crate) fn look(policy: &Policy, place: &Place) -> Result<Looked, Error> {
             Ok(Err(reason)) => unread(Skip::new(0, 0, reason)),
             Err(e) => unreadable(e.to_string()),
         },
-        Place::Served { uri, head } => match look_at_server(uri, head.clone()) {
+        Place::Served { uri, head } => match look_at_server(policy, uri, head.clone()) {
             Ok(object) => (object, None),
             Err(dragnet_objects::Error::Away { host, reason }) => return Err(Error::Away { host, reason }),
             Err(e) => unreadable(e.to_string()),
@@ -287,10 +307,10 @@ pub(crate) fn look(policy: &Policy, place: &Place) -> Result<Looked, Error> {
     })
 }
 
-fn look_at_server(uri: &str, head: Option<Head>) -> Result<Object, dragnet_objects::Error> {
-    let head = head.map_or_else(|| dragnet_objects::head(uri), Ok)?;
+fn look_at_server(policy: &Policy, uri: &str, head: Option<Head>) -> Result<Object, dragnet_objects::Error> {
+    let head = head.map_or_else(|| dragnet_objects::head(policy, uri), Ok)?;
     // Its first bytes tell what it is; nothing is read ahead of them.
-    let remote = Remote::open(&head, 0)?;
+    let remote = Remote::open(policy, &head, 0)?;
     let kind = Kind::of(&remote as &dyn ReadAt, uri).map_err(|e| match &e {
         dragnet_kernel::Error::Read { source, .. } => dragnet_objects::Error::in_io(source)
             .cloned()

@@ -1,17 +1,14 @@
 //! Entries that name objects on servers: one object, all below a prefix, a glob of keys.
 
-use super::{Error, Place, on_server};
-use dragnet_objects::Head;
+use super::{Error, Place, glob_at, on_server};
+use dragnet_objects::{Head, Policy};
 
-/// Characters that make a key a glob.
-const SPECIAL: [char; 4] = ['*', '?', '[', '{'];
-
-pub(super) fn named(entry: &str, found: &mut dyn FnMut(Place) -> bool) -> Result<(), Error> {
-    if let Some(special) = entry.find(SPECIAL) {
-        return globbed(entry, &entry[..special], found);
+pub(super) fn named(policy: &Policy, entry: &str, found: &mut dyn FnMut(Place) -> bool) -> Result<(), Error> {
+    if let Some(special) = glob_at(entry) {
+        return globbed(policy, entry, special, found);
     }
     if !entry.ends_with('/') {
-        match dragnet_objects::head(entry) {
+        match dragnet_objects::head(policy, entry) {
             Ok(head) => {
                 give([head], found);
                 return Ok(());
@@ -21,7 +18,7 @@ pub(super) fn named(entry: &str, found: &mut dyn FnMut(Place) -> bool) -> Result
             Err(e) => return Err(on_server(entry, e)),
         }
     }
-    let below = dragnet_objects::list(entry).map_err(|e| on_server(entry, e))?;
+    let below = dragnet_objects::list(policy, entry).map_err(|e| on_server(entry, e))?;
     if below.is_empty() {
         return Err(Error::Missing(entry.to_owned()));
     }
@@ -29,11 +26,16 @@ pub(super) fn named(entry: &str, found: &mut dyn FnMut(Place) -> bool) -> Result
     Ok(())
 }
 
-fn globbed(entry: &str, plain: &str, found: &mut dyn FnMut(Place) -> bool) -> Result<(), Error> {
+fn globbed(
+    policy: &Policy,
+    entry: &str,
+    special: usize,
+    found: &mut dyn FnMut(Place) -> bool,
+) -> Result<(), Error> {
     let glob = globset::GlobBuilder::new(entry).literal_separator(true).build();
     let glob = glob.map_err(|e| Error::Entry(format!("`{entry}`: {e}")))?.compile_matcher();
-    let folder = &plain[..plain.rfind('/').map_or(0, |n| n + 1)];
-    let below = dragnet_objects::list(folder).map_err(|e| on_server(entry, e))?;
+    let folder = &entry[..entry[..special].rfind('/').map_or(0, |n| n + 1)];
+    let below = dragnet_objects::list(policy, folder).map_err(|e| on_server(entry, e))?;
     let matching: Vec<Head> = below.into_iter().filter(|head| glob.is_match(&head.uri)).collect();
     if matching.is_empty() {
         return Err(Error::NoMatch(entry.to_owned()));

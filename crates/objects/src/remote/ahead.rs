@@ -5,8 +5,8 @@
 //! runs over it, it asks for.
 
 use super::bucket::{Bucket, Place};
-use super::{Head, TIMED, runtime};
-use crate::Error;
+use super::{Head, TIMED, runtime, vetted};
+use crate::{Error, Policy};
 use dragnet_kernel::ReadAt;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::AbortHandle;
 
 /// The first piece of a read in order.
@@ -33,6 +33,7 @@ const BUFFERS_MAX: usize = 2 * (AHEAD + 2);
 /// An object on a server, of one version.
 #[derive(Debug)]
 pub struct Remote {
+    policy: Arc<Policy>,
     bucket: Bucket,
     path: Path,
     head: Head,
@@ -86,14 +87,16 @@ fn give_back(buffer: Vec<u8>) {
 }
 
 impl Remote {
-    /// An object that has this size and version, or is not read. Up to `until` it is read ahead. Asks nothing of
-    /// the server yet.
+    /// An object that the policy allows and that has this size and version, or is not read. Up to `until` it is read
+    /// ahead. Asks nothing of the server yet.
     ///
     /// # Errors
-    /// [`Error::Uri`].
-    pub fn open(head: &Head, until: u64) -> Result<Remote, Error> {
-        let Place { bucket, path } = Place::of(&head.uri)?;
-        Ok(Remote { bucket, path, head: head.clone(), until, pieces: Mutex::default() })
+    /// [`Error::Uri`], [`Error::Denied`].
+    pub fn open(policy: &Policy, head: &Head, until: u64) -> Result<Remote, Error> {
+        policy.check(&head.uri)?;
+        let Place { bucket, path } = Place::of(policy, &head.uri)?;
+        let (policy, head) = (Arc::new(policy.clone()), head.clone());
+        Ok(Remote { policy, bucket, path, head, until, pieces: Mutex::default() })
     }
 
     /// Checks that the object is still this version. One with a strong ETag was read on that condition.
@@ -104,7 +107,7 @@ impl Remote {
         if self.condition().is_some() {
             return Ok(());
         }
-        let now = super::head(&self.head.uri)?;
+        let now = super::head(&self.policy, &self.head.uri)?;
         if now.version == self.head.version {
             return Ok(());
         }
@@ -126,7 +129,7 @@ impl Remote {
             ..GetOptions::default()
         };
         let wanted = (range.end - range.start) as usize;
-        let task = runtime::handle().spawn(async move {
+        let task = runtime::handle().spawn(vetted::under(self.policy.clone(), async move {
             let got = async {
                 let mut stream = bucket.store.get_opts(&path, options).await?.into_stream();
                 let mut bytes = buffer(wanted);
@@ -140,7 +143,7 @@ impl Remote {
                 if bytes.len() == wanted { Ok(bytes) } else { Err(short()) }
             });
             let _ = done.send(got);
-        });
+        }));
         Piece { range, state: Fetch::UnderWay(result, task.abort_handle()) }
     }
 

@@ -3,7 +3,7 @@
 use super::polite::Polite;
 use super::runtime;
 use crate::policy::plain_authority;
-use crate::{Error, uri};
+use crate::{Error, Policy, uri};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -33,9 +33,9 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn of(uri: &str) -> Result<Place, Error> {
+    pub(super) fn of(policy: &Policy, uri: &str) -> Result<Place, Error> {
         let (scheme, authority, key) = uri::parts(uri)?;
-        crate::network::network().check(uri)?;
+        crate::network::network().check(policy, uri)?;
         let bucket = Bucket::of(uri, scheme, authority)?;
         let wrong = |e: object_store::path::Error| Error::Uri(format!("`{uri}`: {e}"));
         let key = key.trim_end_matches('/');

@@ -12,10 +12,11 @@ pub use polite::{Limits, set_limits};
 pub use prefix::{Prefix, Upload};
 pub use runtime::on_waiting;
 
-use crate::{Error, uri};
+use crate::{Error, Policy, uri};
 use bucket::{Bucket, Place};
 use futures_util::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use std::sync::Arc;
 
 /// What is known of an object without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,30 +45,34 @@ fn version(meta: &ObjectMeta) -> String {
 /// How a version begins that is no ETag.
 const TIMED: &str = "time:";
 
-/// Asks for an object.
+/// Asks for an object that the policy allows.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn head(uri: &str) -> Result<Head, Error> {
-    let Place { bucket, path } = Place::of(uri)?;
+pub fn head(policy: &Policy, uri: &str) -> Result<Head, Error> {
+    policy.check(uri)?;
+    let Place { bucket, path } = Place::of(policy, uri)?;
     let store = bucket.store.clone();
-    let meta = runtime::wait(async move { store.head(&path).await }).map_err(|e| bucket.failed(e))?;
+    let asked = vetted::under(Arc::new(policy.clone()), async move { store.head(&path).await });
+    let meta = runtime::wait(asked).map_err(|e| bucket.failed(e))?;
     Ok(Head { uri: uri.to_owned(), size: meta.size, version: version(&meta) })
 }
 
-/// Every object below a prefix that ends with `/`, by key.
+/// Every object below a prefix that ends with `/` and that the policy allows, by key.
 ///
 /// # Errors
 /// See [`Error`]; an HTTP server has no listing.
-pub fn list(uri: &str) -> Result<Vec<Head>, Error> {
+pub fn list(policy: &Policy, uri: &str) -> Result<Vec<Head>, Error> {
+    policy.check(uri)?;
     if uri::scheme(uri).is_some_and(|scheme| scheme.starts_with("http")) {
         return Err(Error::Uri(format!(
             "`{uri}`: an HTTP server has no listing; name its objects, or a manifest of them"
         )));
     }
-    let Place { bucket, path } = Place::of(uri)?;
+    let Place { bucket, path } = Place::of(policy, uri)?;
     let store = bucket.store.clone();
-    let listed = runtime::wait(async move { store.list(Some(&path)).try_collect::<Vec<ObjectMeta>>().await });
+    let asked = async move { store.list(Some(&path)).try_collect::<Vec<ObjectMeta>>().await };
+    let listed = runtime::wait(vetted::under(Arc::new(policy.clone()), asked));
     let mut found = listed.map_err(|e| bucket.failed(e))?;
     found.sort_unstable_by(|a, b| a.location.cmp(&b.location));
     Ok(found.iter().map(|meta| Head::of(&bucket, meta)).collect())

@@ -4,14 +4,15 @@
 //! is how some say "too fast"), is left alone by all requests of this process, for as long as its `Retry-After` says (RFC 9110, 10.2.3), else a
 //! little longer each time. When that is longer than a request can wait, it fails, and the job waits instead.
 
+use super::vetted;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
     HttpService,
 };
+use object_store::{ClientConfigKey, ClientOptions};
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, RANGE, RETRY_AFTER};
 use std::collections::{HashMap, HashSet};
@@ -91,34 +92,47 @@ impl Polite {
 
 impl HttpConnector for Polite {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let inner = match crate::network::network().public_only {
-            true => super::vetted::client()
-                .map_err(|e| object_store::Error::Generic { store: "HTTP", source: Box::new(e) })?,
-            false => object_store::client::ReqwestConnector::default().connect(options)?,
-        };
-        Ok(HttpClient::new(Service { host: self.0.clone(), inner }))
+        let is_plain = options.get_config_value(&ClientConfigKey::AllowHttp).is_some_and(|v| v == "true");
+        Ok(HttpClient::new(Service { host: self.0.clone(), is_plain, any: OnceLock::new() }))
     }
 }
 
 #[derive(Debug)]
 struct Service {
     host: Arc<Host>,
-    inner: HttpClient,
+    /// Whether nothing is encrypted there.
+    is_plain: bool,
+    /// The client for those who may reach any address.
+    any: OnceLock<HttpClient>,
+}
+
+impl Service {
+    /// The client that may make a request of this task.
+    fn client(&self, request: &HttpRequest) -> Result<HttpClient, HttpError> {
+        let failed = |e| HttpError::new(HttpErrorKind::Unknown, e);
+        if vetted::is_public_only() {
+            vetted::check(&request.uri().to_string())?;
+            return vetted::public_client().map_err(failed);
+        }
+        if let Some(client) = self.any.get() {
+            return Ok(client.clone());
+        }
+        let client = vetted::client(self.is_plain).map_err(failed)?;
+        Ok(self.any.get_or_init(|| client).clone())
+    }
 }
 
 #[async_trait]
 impl HttpService for Service {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        if crate::network::network().public_only {
-            super::vetted::check(&request.uri().to_string())?;
-        }
+        let client = self.client(&request)?;
         self.host.rest().await?;
         let slot = self.host.slots.clone().acquire_owned().await.ok();
         // Whoever was ahead in the queue may have been refused meanwhile.
         self.host.rest().await?;
         let is_head = request.method() == "HEAD";
         let (path, asked) = (path_of(&request), request.headers().get(RANGE).and_then(range_bytes));
-        let mut response = self.inner.execute(request).await?;
+        let mut response = client.execute(request).await?;
         if self.host.refuses(response.status(), response.headers(), path) {
             // The store tries this status again, and not 403.
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

@@ -2,7 +2,7 @@
 
 use super::bucket::{Bucket, Place};
 use super::{Head, Remote, runtime, version};
-use crate::{Error, Put};
+use crate::{Error, Policy, Put};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, WriteMultipart};
@@ -31,12 +31,12 @@ impl PartialEq for Prefix {
 impl Eq for Prefix {}
 
 impl Prefix {
-    /// The folder at a URI.
+    /// The folder at a URI: the service's own, so that no policy limits it.
     ///
     /// # Errors
     /// [`Error::Uri`], also for what can only be read.
     pub fn at(uri: &str) -> Result<Prefix, Error> {
-        let Place { bucket, path } = Place::of(uri)?;
+        let Place { bucket, path } = Place::of(&Policy::default(), uri)?;
         if bucket.name.starts_with("http") {
             return Err(Error::Uri(format!("`{uri}`: an HTTP server takes no output")));
         }
@@ -189,7 +189,7 @@ impl Prefix {
     pub fn open(&self, name: &str) -> Result<(Remote, u64), Error> {
         let meta = self.meta(name)?.ok_or(Error::Missing)?;
         let head = Head { uri: format!("{}/{name}", self.uri()), size: meta.size, version: version(&meta) };
-        Ok((Remote::open(&head, meta.size)?, meta.size))
+        Ok((Remote::open(&Policy::default(), &head, meta.size)?, meta.size))
     }
 
     /// A new object that is written piece by piece and is there at its end. Its name must be nobody else's.

@@ -1,17 +1,41 @@
-//! A client that connects to vetted addresses alone ([`crate::Network`]): in its resolver, for addresses that stand in
-//! URLs, and for each redirect. No proxy of the environment comes between, as that would resolve by itself.
+//! Clients that connect to nothing that a policy does not allow. For strangers that is public addresses alone
+//! ([`crate::Network`]), vetted in the resolver that the connection is made with, for addresses that stand in URLs, and for
+//! each redirect; no proxy of the environment comes between, as that would resolve by itself. For all, a redirect of a web
+//! server leads nowhere that the dataset could not have named.
 
 use crate::network::network;
+use crate::{Network, Policy};
 use object_store::client::{HttpClient, HttpError, HttpErrorKind};
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::redirect::{Attempt, Policy};
+use reqwest::redirect::{Action, Attempt, Policy as Redirects};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Redirects that are followed at most.
 const REDIRECTS_MAX: usize = 5;
+
+tokio::task_local! {
+    /// For whom the requests of this task are made: a client is shared by all, and object stores hand nothing through.
+    static POLICY: Arc<Policy>;
+}
+
+/// Makes the requests of a future on behalf of a policy.
+pub(super) fn under<F: Future>(policy: Arc<Policy>, future: F) -> impl Future<Output = F::Output> {
+    POLICY.scope(policy, future)
+}
+
+/// Whether this task's requests may go to public addresses alone.
+pub(super) fn is_public_only() -> bool {
+    network().public_only || POLICY.try_with(|policy| policy.public).unwrap_or(false)
+}
+
+/// What strangers may reach.
+fn strangers() -> &'static Network {
+    static STRANGERS: OnceLock<Network> = OnceLock::new();
+    STRANGERS.get_or_init(|| network().for_strangers())
+}
 
 /// Why something is not connected to.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -24,24 +48,33 @@ enum Unreachable {
     Port(u16),
     #[error("status code: 403: {0}")]
     Url(String),
+    #[error("status code: 403: it leads to `{0}`, which may not be read: {1}")]
+    Redirect(String, String),
 }
 
-/// The client, with the same patience as the unvetted one: one for all servers, as each would load the authorities that
-/// the machine trusts.
-pub(super) fn client() -> Result<HttpClient, reqwest::Error> {
+/// The client for public addresses alone: one for all servers, as each would load the authorities that the machine trusts.
+pub(super) fn public_client() -> Result<HttpClient, reqwest::Error> {
     static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
     if let Some(client) = CLIENT.get() {
         return Ok(HttpClient::new(client.clone()));
     }
-    let client = reqwest::Client::builder()
-        .dns_resolver(Arc::new(Vetted))
-        .redirect(Policy::custom(redirect))
-        .no_proxy()
+    let client = builder(true).dns_resolver(Arc::new(Vetted)).no_proxy().build()?;
+    Ok(HttpClient::new(CLIENT.get_or_init(|| client).clone()))
+}
+
+/// The client for any address, with the same patience. Where nothing is encrypted, a machine need not know any authority.
+pub(super) fn client(is_plain: bool) -> Result<HttpClient, reqwest::Error> {
+    let builder = builder(false);
+    Ok(HttpClient::new(if is_plain { builder.tls_certs_only([]) } else { builder }.build()?))
+}
+
+fn builder(vetted: bool) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .redirect(Redirects::custom(move |attempt| redirect(attempt, vetted)))
         .connect_timeout(Duration::from_secs(5))
+        // A slow answer is an answer as long as something comes.
         .read_timeout(Duration::from_secs(20))
         .timeout(Duration::from_secs(600))
-        .build()?;
-    Ok(HttpClient::new(CLIENT.get_or_init(|| client).clone()))
 }
 
 /// Checks what no resolver sees: a port, and an address that stands in a URL itself, in any way of writing it.
@@ -54,24 +87,34 @@ fn may_ask(url: &Url) -> Result<(), Unreachable> {
     let host = url.host_str().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let port = url.port_or_known_default().unwrap_or_default();
-    if !network().may_ask(bare, port) {
+    if !strangers().may_ask(bare, port) {
         return Err(Unreachable::Port(port));
     }
     match bare.parse::<IpAddr>() {
-        Ok(address) if !network().may_reach(address) && !network().lists(host) => {
+        Ok(address) if !strangers().may_reach(address) && !strangers().lists(host) => {
             Err(Unreachable::Address(host.to_owned()))
         }
         _ => Ok(()),
     }
 }
 
-fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
-    let refused = may_ask(attempt.url()).err();
-    let is_web = matches!(attempt.url().scheme(), "http" | "https");
+/// What a dataset named may only redirect to what it could have named. Redirects of object stores, whose URLs no dataset
+/// names, are between the service and its store.
+fn redirect(attempt: Attempt<'_>, vetted: bool) -> Action {
+    let to = attempt.url();
+    let is_web = matches!(to.scheme(), "http" | "https");
+    let allowed = POLICY.try_with(|policy| {
+        let named = attempt.previous().first().is_some_and(|from| policy.check(from.as_str()).is_ok());
+        if named { policy.check(to.as_str()) } else { Ok(()) }
+    });
+    let allowed = allowed.unwrap_or(Ok(()));
+    let refused = allowed
+        .map_err(|e| Unreachable::Redirect(to.to_string(), e.to_string()))
+        .and_then(|()| if vetted { may_ask(to) } else { Ok(()) });
     match refused {
-        Some(e) => attempt.error(e),
-        None if is_web && attempt.previous().len() <= REDIRECTS_MAX => attempt.follow(),
-        None => attempt.stop(),
+        Err(e) => attempt.error(e),
+        Ok(()) if is_web && attempt.previous().len() <= REDIRECTS_MAX => attempt.follow(),
+        Ok(()) => attempt.stop(),
     }
 }
 
@@ -83,9 +126,9 @@ impl Resolve for Vetted {
         Box::pin(async move {
             let host = name.as_str().to_owned();
             let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
-            let lists = network().lists(&host);
+            let lists = strangers().lists(&host);
             let may: Vec<SocketAddr> =
-                found.filter(|found| lists || network().may_reach(found.ip())).collect();
+                found.filter(|found| lists || strangers().may_reach(found.ip())).collect();
             if may.is_empty() {
                 return Err(Unreachable::Address(host).into());
             }

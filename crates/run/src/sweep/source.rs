@@ -3,7 +3,7 @@
 use crate::uri;
 use dragnet_kernel::coverage::{Reason, Skip};
 use dragnet_kernel::{ReadAt, Stated};
-use dragnet_objects::{Head, Remote};
+use dragnet_objects::{Head, Policy, Remote};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::FileTypeExt;
@@ -116,7 +116,7 @@ impl Source {
     /// Asks what is not known yet of an object on a server.
     pub(super) fn find(&mut self) -> Result<(), Skip> {
         if let Source::Served { uri, head: head @ None, .. } = self {
-            *head = Some(dragnet_objects::head(uri).map_err(|e| unserved(0, &e))?);
+            *head = Some(dragnet_objects::head(&Policy::default(), uri).map_err(|e| unserved(0, &e))?);
         }
         Ok(())
     }
@@ -185,8 +185,11 @@ impl Kept {
 }
 
 fn serve(uri: &str, head: Option<&Head>, until: u64) -> Result<Opened<'static>, Skip> {
-    let head = head.cloned().map_or_else(|| dragnet_objects::head(uri), Ok).map_err(|e| unserved(0, &e))?;
-    let remote = Remote::open(&head, until).map_err(|e| unserved(head.size, &e))?;
+    let head = head
+        .cloned()
+        .map_or_else(|| dragnet_objects::head(&Policy::default(), uri), Ok)
+        .map_err(|e| unserved(0, &e))?;
+    let remote = Remote::open(&Policy::default(), &head, until).map_err(|e| unserved(head.size, &e))?;
     Ok(Opened::Served(Box::new(remote), head.size))
 }
 
