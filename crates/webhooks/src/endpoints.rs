@@ -1,7 +1,7 @@
 //! Endpoints: who is told. Each belongs to a tenant.
 
 use crate::key::Key;
-use crate::sign::{OtherKey, Secret};
+use crate::sign::{Secret, Unsigned};
 use dragnet_pattern::{self as pattern, Statement, Store, Value};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -44,8 +44,8 @@ pub enum Error {
     Store(#[from] pattern::Error),
 }
 
-impl From<OtherKey> for Error {
-    fn from(e: OtherKey) -> Error {
+impl From<Unsigned> for Error {
+    fn from(e: Unsigned) -> Error {
         Error::Key(e.to_string())
     }
 }
@@ -60,7 +60,7 @@ fn now_ms() -> i64 {
 fn endpoint(row: &[Value]) -> Endpoint {
     let disabled = Some(row[4].text().to_owned()).filter(|why| !why.is_empty());
     let (id, tenant, url) = (row[0].text().into(), row[1].text().into(), row[2].text().into());
-    // It was written by this module.
+    // What another version wrote and this one does not understand is no secret; nothing is sent without one.
     Endpoint { id, tenant, url, disabled, secrets: serde_json::from_str(row[3].text()).unwrap_or_default() }
 }
 
@@ -140,7 +140,8 @@ pub async fn rotate(store: &dyn Store, key: &Key, id: &str, overlap: Duration) -
     let mut secrets = found.ok_or_else(|| Error::Missing(id.into()))?.secrets;
     let were = text(&secrets);
     let until = now_ms().saturating_add(i64::try_from(overlap.as_millis()).unwrap_or(i64::MAX));
-    secrets.retain(|old| old.until_ms.is_none_or(|ends| ends > now_ms()));
+    // What is of a key that was lost can sign nothing more.
+    secrets.retain(|old| old.until_ms.is_none_or(|ends| ends > now_ms()) && old.shown(key).is_ok());
     secrets.iter_mut().for_each(|old| old.until_ms = Some(old.until_ms.unwrap_or(until).min(until)));
     let new = Secret::random(key)?;
     let shown = new.shown(key)?;

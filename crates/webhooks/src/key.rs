@@ -5,9 +5,9 @@ use getrandom::Error as Random;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes of a key, and of a secret that is made of it: the specification asks for 24 to 64 of a secret.
@@ -96,18 +96,26 @@ fn make(file: &Path) -> Result<(), KeyError> {
     let wrong = |error| KeyError::File { file: file.into(), error };
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes)?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // A name that nobody else has: what is linked must not be opened again.
     let beside = file.with_extension(format!("new-{}", Key::of(bytes).name()));
     let made = || {
         let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
         writeln!(new, "{}", digits(&bytes))?;
+        if rustix::process::geteuid().is_root() {
+            // An operator makes it for the service, whose folder it is.
+            let of = fs::metadata(folder)?;
+            std::os::unix::fs::fchown(&new, Some(of.uid()), Some(of.gid()))?;
+        }
         new.sync_all()?;
         match fs::hard_link(&beside, file) {
             Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
-            _ => fs::remove_file(&beside),
+            _ => File::open(folder)?.sync_all(),
         }
     };
-    made().map_err(wrong)
+    let made = made();
+    let _ = fs::remove_file(&beside);
+    made.map_err(wrong)
 }
 
 pub(crate) fn digits(bytes: &[u8]) -> String {
@@ -130,22 +138,20 @@ mod tests {
 
     #[test]
     fn a_key_is_made_once_and_for_its_owner() {
-        let folder = std::env::temp_dir().join(format!("dragnet-key-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let file = folder.join("webhook.key");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("webhook.key");
         let keys: Vec<Key> = std::thread::scope(|scope| {
             let at_once: Vec<_> = (0..4).map(|_| scope.spawn(|| Key::at(&file).unwrap())).collect();
             at_once.into_iter().map(|key| key.join().unwrap()).collect()
         });
         assert!(keys.iter().all(|key| key.bytes == keys[0].bytes));
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert_ne!(keys[0].secret("a"), keys[0].secret("b"));
         assert!(!format!("{:?}", keys[0]).contains(&digits(&keys[0].bytes)));
         for text in ["", "soon", &"g".repeat(64), &"0".repeat(63), &"é".repeat(32)] {
             fs::write(&file, text).unwrap();
             assert!(Key::at(&file).unwrap_err().to_string().contains("64 hexadecimal digits"), "{text}");
         }
-        fs::remove_dir_all(&folder).unwrap();
     }
 }

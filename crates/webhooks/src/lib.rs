@@ -37,9 +37,9 @@ const SCHEDULE_S: [u64; 10] = [0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 
 /// The longest that an endpoint's `Retry-After` is kept to.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 
-/// The name under which works wait for the right key, and how long before they look again.
+/// The name under which works wait for the right key, and how long at first and at most before they look again.
 const KEY: &str = "webhook-key";
-const KEY_AGAIN: Duration = Duration::from_secs(10);
+const KEY_AGAIN: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 
 /// So long after its end it is known what became of a delivery. An event that is replayed later is told as if it were new.
 const KNOWN_MS: i64 = 30 * 86_400_000;
@@ -58,15 +58,29 @@ impl Webhooks {
         Webhooks { topic, client: Client::new(reach), key_file }
     }
 
-    /// The key, if the endpoints' secrets are made of it. It is read whenever it is needed, so that one that is put right
-    /// is enough. A wrong one is no endpoint's fault: the work waits, and says for what.
-    fn key_of(&self, endpoints: &[&Endpoint], now_ms: i64) -> Result<Key, Failure> {
-        let wrong = |reason| Failure::Down { dependency: KEY.into(), reason, after: KEY_AGAIN };
+    /// Tells the endpoints that can be signed for. The key is read whenever it is needed, so that one that is put right is
+    /// enough. Where it signs for none of them, that is no endpoint's fault: the work waits, and says for what.
+    async fn tell<'a>(
+        &self,
+        due: &[&'a Endpoint],
+        claim: &Claim,
+    ) -> Result<Vec<(&'a Endpoint, Answer)>, Failure> {
+        let wrong = |reason| {
+            let after = full_jitter(KEY_AGAIN, u32::try_from(claim.row.tries).unwrap_or(u32::MAX));
+            Failure::Down { dependency: KEY.into(), reason, after: after.max(Duration::from_secs(1)) }
+        };
         let key = Key::at(&self.key_file).map_err(|e| wrong(e.to_string()))?;
-        for endpoint in endpoints {
-            sign::valid(&endpoint.secrets, &key, now_ms).map_err(|e| wrong(e.to_string()))?;
+        let unsigned = |endpoint: &Endpoint| sign::valid(&endpoint.secrets, &key, claim.now_ms).err();
+        let signed: Vec<&Endpoint> = due.iter().copied().filter(|one| unsigned(one).is_none()).collect();
+        match due.iter().find_map(|endpoint| unsigned(endpoint)) {
+            Some(why) if signed.is_empty() => Err(wrong(why.to_string())),
+            _ => {
+                let key = &key;
+                let told =
+                    signed.into_iter().map(|to| async move { (to, self.client.tell(to, key, claim).await) });
+                Ok(join_all(told).await)
+            }
         }
-        Ok(key)
     }
 }
 
@@ -107,20 +121,16 @@ impl Controller for Webhooks {
             known.get(&endpoint.id).is_none_or(|delivery| delivery.next_ms <= claim.now_ms)
         };
         let due: Vec<&Endpoint> = open.iter().filter(is_due).copied().collect();
-        let answers = match &due[..] {
-            [] => Vec::new(),
-            due => {
-                let key = self.key_of(due, claim.now_ms)?;
-                join_all(due.iter().map(|endpoint| self.client.tell(endpoint, &key, claim))).await
-            }
-        };
+        let told = if due.is_empty() { Vec::new() } else { self.tell(&due, claim).await? };
 
         let mut advance = Advance::to(Next::Done);
         advance.side.push(forgotten(claim.now_ms));
         let later =
             open.iter().filter(|endpoint| !is_due(endpoint)).filter_map(|endpoint| known.get(&endpoint.id));
-        let mut next: Option<i64> = later.map(|delivery| delivery.next_ms).min();
-        for (endpoint, answer) in due.iter().zip(answers) {
+        // Those that could not be signed for wait in a step of their own.
+        let left = (told.len() < due.len()).then_some(claim.now_ms);
+        let mut next: Option<i64> = later.map(|delivery| delivery.next_ms).chain(left).min();
+        for (endpoint, answer) in told {
             let attempts = known.get(&endpoint.id).map_or(0, |delivery| delivery.attempts) + 1;
             let again = again_after(&answer, attempts);
             let next_ms =

@@ -35,14 +35,17 @@ impl std::fmt::Debug for Made {
     }
 }
 
-/// A secret is made of a key that is not at hand.
+/// Why nothing can be signed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a secret is made of the key `{theirs}` and this is `{ours}`: all processes need one key (`--webhook-key FILE`)"
-)]
-pub(crate) struct OtherKey {
-    theirs: String,
-    ours: String,
+pub(crate) enum Unsigned {
+    /// A secret is made of a key that is not at hand.
+    #[error(
+        "a secret is made of the key `{theirs}` and this is `{ours}`: all processes need one key (`--webhook-key FILE`)"
+    )]
+    OtherKey { theirs: String, ours: String },
+    /// An event without a signature would be believed by nobody, or by who believes all.
+    #[error("it has no secret that this program understands: `dragnet webhook rotate` makes one")]
+    NoSecret,
 }
 
 impl Secret {
@@ -53,12 +56,14 @@ impl Secret {
     }
 
     /// As the endpoint's owner needs it, once.
-    pub(crate) fn shown(&self, key: &Key) -> Result<String, OtherKey> {
+    pub(crate) fn shown(&self, key: &Key) -> Result<String, Unsigned> {
         match &self.made {
             Made::Of { key: name, salt } if name == key.name() => {
                 Ok(format!("{PREFIX}{}", STANDARD.encode(key.secret(salt))))
             }
-            Made::Of { key: name, .. } => Err(OtherKey { theirs: name.clone(), ours: key.name().into() }),
+            Made::Of { key: name, .. } => {
+                Err(Unsigned::OtherKey { theirs: name.clone(), ours: key.name().into() })
+            }
             Made::Clear { secret } => Ok(secret.clone()),
         }
     }
@@ -77,10 +82,11 @@ pub(crate) fn signatures(secrets: &[String], id: &str, now_ms: i64, body: &str) 
     secrets.iter().filter_map(|secret| sign(secret, text.as_bytes())).collect::<Vec<_>>().join(" ")
 }
 
-/// Those of the secrets that sign now.
-pub(crate) fn valid(secrets: &[Secret], key: &Key, now_ms: i64) -> Result<Vec<String>, OtherKey> {
+/// Those of the secrets that sign now: at least one.
+pub(crate) fn valid(secrets: &[Secret], key: &Key, now_ms: i64) -> Result<Vec<String>, Unsigned> {
     let valid = secrets.iter().filter(|secret| secret.until_ms.is_none_or(|until| until > now_ms));
-    valid.map(|secret| secret.shown(key)).collect()
+    let shown: Vec<String> = valid.map(|secret| secret.shown(key)).collect::<Result<_, _>>()?;
+    if shown.is_empty() { Err(Unsigned::NoSecret) } else { Ok(shown) }
 }
 
 #[cfg(test)]
@@ -101,7 +107,10 @@ mod tests {
         assert!(format!("{clear:?}").contains("whsec_…") && !format!("{clear:?}").contains("MfKQ"));
         let old = Secret { until_ms: Some(1_614_265_330_457), ..clear.clone() };
         let ended = Secret { until_ms: Some(1_614_265_330_456), ..clear.clone() };
-        assert_eq!(valid(&[clear, old, ended], &key, 1_614_265_330_456).unwrap().len(), 2);
+        assert_eq!(valid(&[clear, old, ended.clone()], &key, 1_614_265_330_456).unwrap().len(), 2);
+        for none in [&[][..], &[ended]] {
+            assert_eq!(valid(none, &key, 1_614_265_330_456), Err(Unsigned::NoSecret));
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ const LABEL: &str = "backup.json";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Backup {
-    /// A new folder, or an empty one
+    /// A new or empty folder
     folder: PathBuf,
     /// The state folder of the service [default: $DRAGNET_STATE, else $XDG_STATE_HOME/dragnet]
     #[arg(long, value_name = "DIR")]
@@ -30,7 +30,7 @@ pub(crate) struct Backup {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Restore {
-    /// What `dragnet backup` wrote
+    /// The folder that `dragnet backup` wrote
     folder: PathBuf,
     /// The state folder of the service [default: $DRAGNET_STATE, else $XDG_STATE_HOME/dragnet]
     #[arg(long, value_name = "DIR")]
@@ -66,7 +66,9 @@ impl Backup {
         fs::write(self.folder.join(LABEL), text).context("finish the backup")?;
         rustix::fs::syncfs(fs::File::open(&self.folder)?)?;
         println!("{}: the store, and the output of {jobs} jobs", self.folder.display());
-        println!("output that `--output` has put elsewhere, and a store in PostgreSQL, are not in it");
+        println!(
+            "output that `--output` has put elsewhere, a store in PostgreSQL, and a key that `--webhook-key` names are not in it"
+        );
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -111,6 +113,9 @@ impl Restore {
 /// Copies what webhooks' secrets are made of, with its rights. None has been made where nobody needed it.
 fn copy_key(from: &Path, to: &Path) -> Result<()> {
     let (from, to) = (from.join(WEBHOOK_KEY), to.join(WEBHOOK_KEY));
+    if let (Ok(known), Ok(there)) = (fs::read(&from), fs::read(&to)) {
+        ensure!(known == there, "`{}` is another key: move it away first", to.display());
+    }
     match fs::copy(&from, &to) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         copied => copied.map(drop).with_context(|| format!("copy `{}`", from.display())),

@@ -4,7 +4,7 @@ use super::at_store::{AtStore, Opened};
 use super::print_json;
 use crate::service::WEBHOOK_KEY;
 use crate::settings::Settings;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use dragnet_job::topic;
 use dragnet_pattern::Statement;
@@ -24,11 +24,11 @@ pub(crate) struct WebhookCommand {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Make an endpoint and print its secret: this once
+    /// Add an endpoint and print its secret, this once
     Add {
-        /// Where events are posted
+        /// The URL to post events to
         url: String,
-        /// Whose jobs it is told of
+        /// The tenant whose jobs it is notified of
         #[arg(long, value_name = "NAME", default_value = DEFAULT)]
         tenant: String,
         #[command(flatten)]
@@ -46,14 +46,14 @@ enum Verb {
     },
     /// Remove an endpoint
     Remove {
-        /// As `list` shows it
+        /// Its id, as shown by `list`
         id: String,
         #[command(flatten)]
         at: AtStore,
     },
-    /// Print a new secret; the old one signs beside it for a while
+    /// Print a new secret; the old one also signs for a while
     Rotate {
-        /// As `list` shows it
+        /// Its id, as shown by `list`
         id: String,
         /// Hours for which both sign
         #[arg(long, value_name = "H", default_value_t = 24)]
@@ -63,16 +63,16 @@ enum Verb {
         #[command(flatten)]
         at: AtStore,
     },
-    /// Enable an endpoint again that answered 410
+    /// Enable an endpoint again after it answered 410
     Enable {
-        /// As `list` shows it
+        /// Its id, as shown by `list`
         id: String,
         #[command(flatten)]
         at: AtStore,
     },
-    /// Tell of a job's end once more, under the same id
+    /// Notify of a job's end once more, under the same id
     Replay {
-        /// The job
+        /// The job's id
         job: String,
         #[command(flatten)]
         at: AtStore,
@@ -82,7 +82,7 @@ enum Verb {
 /// What secrets are made of.
 #[derive(Debug, Args)]
 struct KeyFile {
-    /// The key that secrets are made of: the one that the service has [default: webhook.key in the state folder, made
+    /// The key that secrets are derived from, the same as the service's [default: webhook.key in the state folder, made
     /// when it is first needed]
     #[arg(long, value_name = "FILE")]
     webhook_key: Option<PathBuf>,
@@ -91,6 +91,16 @@ struct KeyFile {
 impl KeyFile {
     fn open(&self, opened: &Opened) -> Result<webhooks::Key> {
         let file = self.webhook_key.clone().unwrap_or_else(|| opened.state.join(WEBHOOK_KEY));
+        // A key that is made here, on a machine that is not the service's, would sign for nobody.
+        if !file.exists()
+            && opened.wait(webhooks::list(&*opened.store))?.iter().any(|one| one.disabled.is_none())
+        {
+            bail!(
+                "`{}` does not exist, and there are endpoints whose secrets are made of another key: name its file by \
+                 --webhook-key (the service's is webhook.key in its state folder)",
+                file.display()
+            );
+        }
         Ok(webhooks::Key::at(&file)?)
     }
 }
@@ -103,9 +113,10 @@ impl WebhookCommand {
                 let opened = at.open(settings)?;
                 let key = key.open(&opened)?;
                 let (made, secret) = opened.wait(webhooks::add(&*opened.store, &key, &tenant, &url))?;
-                opened.note(&tenant, "webhook.add", &made.id)?;
+                // Shown first: whatever fails now, it is not lost.
                 eprintln!("made `{}` of `{tenant}`; its secret is shown this once", made.id);
                 writeln!(out, "{secret}")?;
+                opened.note(&tenant, "webhook.add", &made.id)?;
             }
             Verb::List { json, at } => {
                 let opened = at.open(settings)?;
@@ -131,8 +142,8 @@ impl WebhookCommand {
                 let key = key.open(&opened)?;
                 let overlap = Duration::from_secs(overlap_hours * 3600);
                 let secret = opened.wait(webhooks::rotate(&*opened.store, &key, &id, overlap))?;
-                opened.note(&tenant_of(&opened, &id)?, "webhook.rotate", &id)?;
                 writeln!(out, "{secret}")?;
+                opened.note(&tenant_of(&opened, &id)?, "webhook.rotate", &id)?;
             }
             Verb::Enable { id, at } => {
                 let opened = at.open(settings)?;

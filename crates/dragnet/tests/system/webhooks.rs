@@ -132,10 +132,21 @@ fn secrets_are_made_of_a_key_that_is_not_in_the_store() {
     let other = sandbox.path("other.key");
     let service = sandbox.serve_with(&["--webhook-key", other.to_str().unwrap()], None);
     let id = job(&sandbox, &service);
-    let waiting = service.job_when(&id, |job| job["controllers"]["webhooks"]["waiting_for"] == "webhook-key");
+    let waits = |job: &Json| job["controllers"]["webhooks"]["waiting_for"] == "webhook-key";
+    service.job_when(&id, waits);
+    // An endpoint of the service's own key is told all the same.
+    let signed = Receiver::new(&[]);
+    must(&sandbox, &["webhook", "add", &signed.url, "--webhook-key", other.to_str().unwrap()]);
+    let id = job(&sandbox, &service);
+    signed.after(1);
+    let waiting = service.job_when(&id, waits);
     let why = waiting["controllers"]["webhooks"]["error"].as_str().unwrap();
     assert!(why.contains("all processes need one key"), "{why}");
     assert_eq!(receiver.came().len(), 0);
+    let missing = sandbox.path("missing.key");
+    let refused = sandbox.run(&["webhook", "add", &signed.url, "--webhook-key", missing.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("made of another key"), "{refused:?}");
+    assert!(!missing.exists());
     std::fs::copy(sandbox.state().join("webhook.key"), &other).unwrap();
     assert!(is_taken(&python, &secret, &receiver.after(1)[0]));
     drop(service);
@@ -187,12 +198,15 @@ fn an_endpoint_ends_its_secrets_and_itself() {
 fn what_waits_for_an_endpoint_that_is_gone_is_left_and_said() {
     let sandbox = Sandbox::new();
     let service = sandbox.serve();
-    let receiver = Receiver::new(&["500 Internal Server Error", "410 Gone"]);
+    let receiver = Receiver::new(&["503 Busy\r\nRetry-After: 600", "410 Gone"]);
     must(&sandbox, &["webhook", "add", &receiver.url]);
     let waits = job(&sandbox, &service);
     receiver.after(1);
     job(&sandbox, &service);
     receiver.after(2);
+    until("a disabled endpoint", || must(&sandbox, &["webhook", "list"]).contains("410 Gone"));
+    // Its next attempt is due at once.
+    must(&sandbox, &["webhook", "replay", &waits]);
     service.job_when(&waits, |job| job["controllers"]["webhooks"]["status"] == "done");
     let events = service.get(&format!("/v1/jobs/{waits}/events")).body;
     assert!(
