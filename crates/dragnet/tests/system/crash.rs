@@ -1,6 +1,7 @@
 //! `kill -9` at every named crash point: the job ends as if nothing had happened.
 
 use crate::harness::{Sandbox, spec, undisturbed};
+use rustix::process::{Signal, kill_process};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
@@ -61,6 +62,62 @@ fn a_job_survives_a_kill_at_every_point() {
 #[test]
 fn a_job_on_postgres_survives_a_kill_at_every_point() {
     survives(&Sandbox::on_postgres);
+}
+
+/// One that is stopped while its run is under way.
+#[test]
+fn a_job_survives_a_kill_while_it_is_stopped() {
+    let sandbox = Sandbox::new();
+    let spec = spec(&sandbox.corpus());
+    let mut crashing = sandbox.serve_with(&["--mappers", "1"], Some("monitor.stopped"));
+    crashing.end_of(&crashing.submit(&spec));
+    // A mapper is kept for the next job: this one does nothing for it.
+    let mapper = crashing.mappers()[0];
+    kill_process(mapper, Signal::STOP).unwrap();
+    let id = crashing.submit(&spec);
+    crashing.job_when(&id, |job| job["controllers"]["local"]["status"] == "running");
+    let _ = crashing.try_post(&format!("/v1/jobs/{id}:cancel"), None, "");
+    assert_eq!(crashing.wait().signal(), Some(9), "{}", crashing.said());
+    assert!(crashing.said().contains("crash point monitor.stopped"), "{}", crashing.said());
+    kill_process(mapper, Signal::KILL).unwrap();
+    let service = sandbox.serve();
+    assert_eq!(service.end_of(&id)["status"], "cancelled");
+    let totals = service.get(&format!("/v1/jobs/{id}/coverage")).json()["totals"].clone();
+    let sum = totals["read"].as_u64().unwrap() + totals["skipped_bytes"].as_u64().unwrap();
+    assert_eq!(Some(sum), totals["size"].as_u64(), "{totals}");
+    let audit = sandbox.run(&["audit"]);
+    assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
+}
+
+/// A point that no test fires protects nothing.
+#[test]
+fn every_point_in_the_source_is_fired_by_a_test() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let tests: String = sources(&crates.join("dragnet/tests/system"));
+    let source = sources(&crates);
+    let names = source.split("crash::point(").skip(1).filter_map(|rest| {
+        let (arguments, _) = rest.split_once(')')?;
+        arguments.rsplit_once(", \"")?.1.strip_suffix('"')
+    });
+    let names: Vec<&str> = names.collect();
+    assert!(names.len() > 25, "{names:?}");
+    for name in names {
+        assert!(tests.contains(&format!(".{name}\"")), "no test fires `{name}`");
+    }
+}
+
+/// All Rust in a folder.
+fn sources(folder: &Path) -> String {
+    let mut all = String::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            all += &sources(&path);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            all += &std::fs::read_to_string(path).unwrap();
+        }
+    }
+    all
 }
 
 fn survives(sandbox: &dyn Fn() -> Option<Sandbox>) {

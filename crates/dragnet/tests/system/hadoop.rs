@@ -208,14 +208,23 @@ fn a_job_by_the_hadoop_command_is_found_by_its_tag() {
         ["--mapper", gate.mapper.to_str().unwrap()],
     ]
     .concat();
-    let mut crashing = sandbox.serve_with(&flags, Some("hadoop.after_command"));
+    let mut crashing = sandbox.serve_with(&flags, Some("hadoop.before_command"));
     let _ = crashing.try_post("/v1/jobs", Some("one"), &on_hadoop(&spec).to_string());
-    crashing.wait();
-    assert!(crashing.said().contains("crash point hadoop.after_command"), "{}", crashing.said());
-    let service = sandbox.serve_with(&flags, None);
+    for (point, next) in
+        [("hadoop.before_command", "hadoop.after_command"), ("hadoop.after_command", "hadoop.released")]
+    {
+        crashing.wait();
+        assert!(crashing.said().contains(&format!("crash point {point}")), "{}", crashing.said());
+        crashing = sandbox.serve_with(&flags, Some(next));
+    }
+    let service = crashing;
     let id = service.get("/v1/jobs").json()["jobs"][0]["id"].as_str().unwrap().to_owned();
     patiently("a launched job", || service.job(&id)["controllers"]["launch"]["status"] == "done");
     gate.open();
+    let mut releasing = service;
+    releasing.wait();
+    assert!(releasing.said().contains("crash point hadoop.released"), "{}", releasing.said());
+    let service = sandbox.serve_with(&flags, None);
     assert_eq!(result(&service, &id), expected);
     let applications = cluster.applications(&id);
     assert_eq!(applications.len(), 1, "{applications:?}");

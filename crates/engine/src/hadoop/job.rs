@@ -216,12 +216,29 @@ fn is_secret(name: &str) -> bool {
     WORDS.iter().any(|word| name.contains(word)) || name.ends_with("access.key")
 }
 
-/// A secret of the site's that Hadoop's own client would write into every job's `job.xml`, which many can read. What names
-/// a file is none, nor is a switch.
+/// A secret of the site's that Hadoop's own client would write into every job's `job.xml`, which many can read. What
+/// [`is_secret`] leaves out of a file without harm, it would be a pity to refuse: names of classes, files, endpoints and
+/// switches are none.
 pub(crate) fn secret_for_all(conf: &Conf) -> Option<&str> {
-    let is_none = |name: &str| [".file", ".path", ".fallback"].iter().any(|end| name.ends_with(end));
-    let secrets = conf.properties().iter().filter(|(name, value)| is_secret(name) && !value.is_empty());
-    secrets.map(|(name, _)| name.as_str()).find(|name| !is_none(name))
+    const ENDS: [&str; 9] = [
+        "secret",
+        "password",
+        "pass",
+        "token",
+        "secret.key",
+        "access.key",
+        "session.key",
+        "private.key",
+        "encryption.key",
+    ];
+    let is_one = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        is_secret(&name) && ENDS.iter().any(|end| name.ends_with(end))
+            || name.contains("account.key")
+            || name.contains(".sas.") && !name.contains("provider")
+    };
+    let secrets = conf.properties().iter().filter(|(_, value)| !value.is_empty());
+    secrets.map(|(name, _)| name.as_str()).find(|name| is_one(name))
 }
 
 fn escape(text: &str) -> String {
@@ -243,6 +260,17 @@ mod tests {
             (("fs.s3a.secret.key", ""), None),
             (("hadoop.security.credential.provider.path", "jceks://hdfs/s3.jceks"), None),
             (("hadoop.http.authentication.signature.secret.file", "/etc/s"), None),
+            (
+                ("fs.azure.account.key.data.dfs.core.windows.net", "x"),
+                Some("fs.azure.account.key.data.dfs.core.windows.net"),
+            ),
+            (("fs.azure.account.oauth2.client.secret", "x"), Some("fs.azure.account.oauth2.client.secret")),
+            (("ssl.client.keystore.password", "x"), Some("ssl.client.keystore.password")),
+            (("fs.s3a.aws.credentials.provider", "org.apache.EnvironmentVariableCredentialsProvider"), None),
+            (("fs.azure.account.oauth.provider.type", "org.apache.ClientCredsTokenProvider"), None),
+            (("fs.azure.account.oauth2.client.endpoint", "https://login/token"), None),
+            (("hadoop.security.credstore.java-keystore-provider.password-file", "jceks.password"), None),
+            (("hadoop.security.credential.clear-text-fallback", "true"), None),
             (("fs.defaultFS", "hdfs://n"), None),
         ];
         for (property, expected) in rows {
