@@ -144,7 +144,7 @@ impl Door {
             Ok(caller) => caller,
             Err(Refusal { problem, noted }) => {
                 if let Some((tenant, act, why)) = noted.map(|noted| *noted) {
-                    self.trail.note(act.statement(&tenant, route.action.unwrap_or("read"), path, why));
+                    self.trail.refuse(&act, &tenant, route.action.unwrap_or("read"), path, why);
                 }
                 return Err(Box::new(problem.into_response()));
             }
@@ -170,11 +170,12 @@ impl Door {
         }
         let Some(Noted { tenant, action, act, path }) = guest.noted else { return };
         let made = response.headers().get(header::LOCATION).and_then(|at| at.to_str().ok());
-        let outcome = match response.status() {
-            status if status.is_success() => audit::DONE.to_owned(),
-            status => status.as_str().to_owned(),
-        };
-        self.trail.note(act.statement(&tenant, action, made.unwrap_or(&path), &outcome));
+        match response.status() {
+            status if status.is_success() => {
+                self.trail.note(act.statement(&tenant, action, made.unwrap_or(&path), audit::DONE));
+            }
+            status => self.trail.refuse(&act, &tenant, action, &path, status.as_str()),
+        }
     }
 
     /// Whether a caller that was let in would be let in now: for answers that go on for long.

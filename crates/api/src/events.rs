@@ -70,7 +70,7 @@ pub(crate) async fn events(
     if last.is_some() && work.status.is_terminal() && api.store.events(&id, after, 1).await?.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let watch = api.watches.enter()?;
+    let watch = api.watches.enter(&caller.tenant)?;
     let begin = std::iter::once(Ok(sse::Event::default().retry(RETRY).comment("events of a job")));
     let follower = Follower { api, caller, id, after, read: VecDeque::new(), over: false, watch };
     let messages = futures_util::stream::unfold(follower, |mut follower| async {

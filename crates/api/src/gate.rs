@@ -8,7 +8,7 @@ use crate::routes::{self, Found, JSON, Route};
 use crate::{Allowance, BODY_BYTES_MAX, Problem};
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 
 /// The media type that was agreed on, for handlers that give more than one.
@@ -28,6 +28,7 @@ const PERMITTED_ORIGIN: HeaderName = HeaderName::from_static("cross-origin-resou
 
 /// Finds the route of a request that HTTP has nothing against.
 pub(crate) fn pass(request: &mut Request) -> Result<&'static Route, Box<Response>> {
+    host_is_one(request).map_err(|problem| Box::new(problem.into_response()))?;
     let (method, path) = (request.method(), request.uri().path());
     // Handlers take names as text.
     let found = match is_text(path) {
@@ -59,6 +60,17 @@ pub(crate) fn pass(request: &mut Request) -> Result<&'static Route, Box<Response
     length_is_taken(request.headers()).map_err(|problem| Box::new(problem.into_response()))?;
     request.extensions_mut().insert(Agreed(agreed));
     Ok(route)
+}
+
+/// RFC 9112, 3.2: of HTTP/1.1 a request names its host once. Without that nobody can tell whom it means.
+fn host_is_one(request: &Request) -> Result<(), Problem> {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    let is_old = request.version() < Version::HTTP_11;
+    match hosts {
+        1 => Ok(()),
+        0 if is_old => Ok(()),
+        _ => Err(Problem::invalid(format!("there are {hosts} `Host` headers: send one (RFC 9112, 3.2)"))),
+    }
 }
 
 /// Whether a path is UTF-8 once its escapes are undone.

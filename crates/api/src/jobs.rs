@@ -102,7 +102,12 @@ pub(crate) async fn submit(
     let ended = match preferences.wait() {
         // It is accepted: that it can't be waited for is no failure of the request.
         Some(wait) => until_ended(&api, &caller, &accepted.work, wait).await.unwrap_or_else(|problem| {
-            tracing::warn!(work = accepted.work.id, ?problem, "a job was accepted and is not waited for");
+            tracing::warn!(
+                work = accepted.work.id,
+                tenant = caller.tenant,
+                ?problem,
+                "a job was accepted and is not waited for"
+            );
             None
         }),
         None => None,
@@ -138,7 +143,7 @@ async fn until_ended(
     work: &Work,
     wait: Duration,
 ) -> Result<Option<Json>, Problem> {
-    let mut watch = api.watches.enter()?;
+    let mut watch = api.watches.enter(&caller.tenant)?;
     let end = tokio::time::Instant::now() + wait;
     while !has_ended(&*api.store, &work.id).await? {
         if !watch.pause(Some(end)).await {
@@ -305,7 +310,7 @@ pub(crate) async fn status(
         }
         let watch = match &mut watch {
             Some(watch) => watch,
-            none => none.insert(api.watches.enter()?),
+            none => none.insert(api.watches.enter(&caller.tenant)?),
         };
         if !watch.pause(Some(end)).await {
             break (work, job);

@@ -5,8 +5,10 @@
 //! in the job's events as well, which are written with it.
 
 use dragnet_pattern::{Statement, Store};
-use std::sync::Arc;
-use std::time::Duration;
+use dragnet_tenant::audit::Act;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Lines that may be on their way.
@@ -16,17 +18,37 @@ const BATCH_MAX: usize = 256;
 /// How often lines are tried before they are given up.
 const TRIES: u32 = 5;
 
+/// For so long the same refusal of the same key is one line: the log is for ever, and whoever has a key could fill the disk.
+const SAME: Duration = Duration::from_secs(60);
+/// Refusals that are remembered.
+const SAME_MAX: usize = 10_000;
+
 /// Where lines go in.
 #[derive(Debug, Clone)]
 pub(crate) struct Trail {
     lines: mpsc::Sender<Statement>,
+    refused: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 impl Trail {
     /// A trail, and what writes it for as long as there is one.
     pub(crate) fn new(store: Arc<dyn Store>) -> (Trail, impl Future<Output = ()> + Send + 'static) {
         let (lines, waiting) = mpsc::channel(LINES_MAX);
-        (Trail { lines }, write(store, waiting))
+        (Trail { lines, refused: Arc::default() }, write(store, waiting))
+    }
+
+    /// Notes a refusal, unless the same was noted a moment ago.
+    pub(crate) fn refuse(&self, act: &Act, tenant: &str, action: &str, target: &str, why: &str) {
+        let same = format!("{} {action} {why}", act.actor);
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.len() >= SAME_MAX {
+            refused.retain(|_, at| at.elapsed() < SAME);
+        }
+        let is_new = refused.get(&same).is_none_or(|at| at.elapsed() >= SAME);
+        if is_new && refused.len() < SAME_MAX {
+            refused.insert(same, Instant::now());
+            self.note(act.statement(tenant, action, target, why));
+        }
     }
 
     /// Notes a line.

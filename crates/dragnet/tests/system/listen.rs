@@ -70,6 +70,13 @@ fn heads_and_bodies_have_limits() {
     let chunk = "10000\r\n".to_owned() + &"x".repeat(0x10000) + "\r\n";
     let table = [
         ("a usual head", head("X-A: b\r\n"), "200"),
+        ("a host that is not said", head("").replace("Host: localhost\r\n", ""), "400"),
+        ("a host that is said twice", head("Host: localhost\r\n"), "400"),
+        (
+            "the host of an older request",
+            head("").replace("Host: localhost\r\n", "").replace("1.1", "1.0"),
+            "200",
+        ),
         ("a long header", head(&format!("X-A: {}\r\n", "a".repeat(80 << 10))), "431"),
         ("many headers", head(&"X-A: b\r\n".repeat(500)), "431"),
         (
