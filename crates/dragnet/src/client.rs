@@ -38,6 +38,7 @@ pub(crate) struct HitPage {
 struct Answer {
     status: u16,
     link: Option<String>,
+    location: Option<String>,
     body: String,
 }
 
@@ -136,10 +137,13 @@ impl Client {
                     Duration::from_secs(after.unwrap_or(1))
                 }
                 Ok(mut response) => {
-                    let link = response.headers().get("link").and_then(|v| Some(v.to_str().ok()?.to_owned()));
+                    let header = |name: &str| {
+                        response.headers().get(name).and_then(|v| Some(v.to_str().ok()?.to_owned()))
+                    };
+                    let (link, location) = (header("link"), header("location"));
                     let status = response.status().as_u16();
                     match response.body_mut().with_config().limit(u64::MAX).read_to_string() {
-                        Ok(body) => return Ok(Answer { status, link, body }),
+                        Ok(body) => return Ok(Answer { status, link, location, body }),
                         Err(e) if tries >= tries_max => {
                             return Err(anyhow!(e)).with_context(|| format!("read the answer of {url}"));
                         }
@@ -168,8 +172,15 @@ impl Client {
 }
 
 fn checked(answer: Answer) -> Result<Answer> {
-    if answer.status < 400 {
+    if answer.status < 300 {
         return Ok(answer);
+    }
+    if answer.status < 400 {
+        let to = answer.location.as_deref().unwrap_or("nowhere");
+        bail!(
+            "it answers {} and leads to `{to}`: name that URL, as a key is shown to nobody else",
+            answer.status
+        );
     }
     let problem: Json = serde_json::from_str(&answer.body).unwrap_or_default();
     let detail = problem["detail"].as_str().unwrap_or(&answer.body);

@@ -145,13 +145,8 @@ fn summarise(client: &Client, job: &Json, took: Duration) {
     }
     if let Some(cost) = job["cost_micros"].as_i64() {
         let currency = job["controllers"]["billing"]["metrics"]["currency"].as_str().unwrap_or_default();
-        eprintln!("cost      {} {currency}", money(cost));
+        eprintln!("cost      {} {currency}", dragnet_job::invoice::money(cost));
     }
-}
-
-/// Millionths as a decimal number.
-pub(crate) fn money(micros: i64) -> String {
-    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
 
 /// What a report comes to, in a line.

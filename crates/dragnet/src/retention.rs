@@ -187,7 +187,7 @@ async fn remove_hits(
         for job in jobs {
             if let Err(e) = expire_hits(store, &job).await {
                 failed = true;
-                tracing::warn!(work = job.work, error = %e, "could not remove a job's hits");
+                tracing::warn!(work = job.work, tenant = job.tenant, error = %e, "could not remove a job's hits");
             }
         }
         if !failed {
@@ -221,12 +221,17 @@ async fn remove_jobs(store: &dyn Store, before_ms: i64, stop: &watch::Receiver<b
         }
         let mut removed = Vec::with_capacity(expired.len());
         for job in expired {
-            let id = job.work.clone();
+            let (id, tenant) = (job.work.clone(), job.tenant.clone());
             match remove_output(store, job).await {
                 Ok(()) => removed.push(id),
                 // It stays until its output can be removed.
                 Err(e) => {
-                    tracing::warn!(work = id, error = format!("{e:#}"), "could not remove a job's output");
+                    tracing::warn!(
+                        work = id,
+                        tenant,
+                        error = format!("{e:#}"),
+                        "could not remove a job's output"
+                    );
                     stay.insert(id);
                 }
             }

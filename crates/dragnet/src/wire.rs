@@ -4,6 +4,7 @@
 //! others than its own authorities).
 
 use anyhow::{Result, bail};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// Refuses a URL that this build does not speak to.
@@ -24,7 +25,9 @@ pub(crate) fn is_local(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let host = rest.split('/').next().unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    name == "localhost" || name == "[::1]" || name.starts_with("127.")
+    name == "localhost"
+        || name == "[::1]"
+        || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// A client for which any status is an answer, and that follows no redirect: a key is shown to nobody else. It gives up

@@ -135,9 +135,11 @@ async fn postings(store: &dyn Store, audit: &mut Audit) -> Result<(), Error> {
                  or (select sum(amount_micros) from posting where ledger_id = ledger.id) <> 0 \
                  or not exists (select 1 from posting where ledger_id = ledger.id \
                                 and account = 'tenant/' || ledger.tenant and amount_micros = ledger.amount_micros) \
+                 or not exists (select 1 from posting where ledger_id = ledger.id \
+                                and account = 'revenue/' || ledger.meter and amount_micros = -ledger.amount_micros) \
                  order by id";
     for row in store.query(Statement::new(wrong, Vec::new())).await? {
-        audit.say("ledger", format!("the postings of line {} don't come to 0", row[0].int()));
+        audit.say("ledger", format!("the postings of line {} are not its two sides", row[0].int()));
     }
     let lost = "select ledger_id, account from posting \
                 where not exists (select 1 from ledger where id = ledger_id) order by ledger_id, account";

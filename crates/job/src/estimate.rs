@@ -430,7 +430,10 @@ fn price(spec: &JobSpec, rates: &Rates, bytes: u64, records: Option<u64>, notes:
     let of = |name: &str, quantity: Option<u64>| {
         let meters = || rates.meter.iter().filter(|meter| meter.name == name && meter.price_micros > 0);
         match quantity {
-            Some(quantity) => Some(meters().map(|meter| meter.amount_micros(quantity)).sum()),
+            Some(quantity) => {
+                let amounts = meters().map(|meter| meter.amount_micros(quantity));
+                Some(amounts.fold(0, u64::saturating_add))
+            }
             None => meters().next().is_none().then_some(0),
         }
     };
@@ -443,7 +446,8 @@ fn price(spec: &JobSpec, rates: &Rates, bytes: u64, records: Option<u64>, notes:
             ));
         }
     }
-    let total_micros = input_bytes_micros + records_micros.unwrap_or(0) + hits_micros_max.unwrap_or(0);
+    let known = [records_micros, hits_micros_max].into_iter().flatten();
+    let total_micros = known.fold(input_bytes_micros, u64::saturating_add);
     let (currency, rates_version) = (rates.currency.clone(), rates.version.clone());
     Price { currency, rates_version, input_bytes_micros, records_micros, hits_micros_max, total_micros }
 }

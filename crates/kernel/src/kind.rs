@@ -121,11 +121,6 @@ impl Kind {
             Format::Document => false,
         }
     }
-
-    /// Whether what the object holds is named by `row` and not by an offset.
-    pub fn has_rows(self) -> bool {
-        self.format == Format::Parquet
-    }
 }
 
 /// What a name says.

@@ -206,7 +206,7 @@ impl Drop for Postgres {
 }
 
 /// A lock for each tenant, in one order, so that no two wait for each other's.
-const HOLD: &str = "select pg_advisory_xact_lock(own) from (select distinct hashtextextended(tenant, ?2::bigint) as own \
+const HOLD: &str = "select pg_advisory_xact_lock(own) from (select distinct hashtextextended(current_schema() || '/' || tenant, ?2::bigint) as own \
     from json_array_elements_text(cast(?1::text as json)) as t (tenant) order by own) as held";
 
 impl Db for Postgres {

@@ -229,7 +229,10 @@ pub async fn presented(
     presented: &Presented,
 ) -> Result<Option<(Key, Settings)>, pattern::Error> {
     let statement = Statement::new(
-        keys!(", k.hash, t.settings", "join tenant t on t.id = k.tenant where k.id = ?1"),
+        keys!(
+            ", k.hash, t.settings",
+            "join tenant t on t.id = k.tenant where k.id = ?1 and t.removed_ms is null"
+        ),
         vec![presented.id.as_str().into()],
     );
     let rows = store.query(statement).await?;

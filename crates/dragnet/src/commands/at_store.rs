@@ -14,8 +14,9 @@ pub(crate) struct AtStore {
     /// The state folder of the service [default: $DRAGNET_STATE, else $XDG_STATE_HOME/dragnet]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// The Status DB: `sqlite:FILE` or `postgres://USER@HOST/DB` [default: dragnet.db in the state folder]
-    #[arg(long, value_name = "URL")]
+    /// The Status DB: `sqlite:FILE` or `postgres://USER@HOST/DB`; pass a URL with a password in the environment, because
+    /// arguments are visible to others [default: dragnet.db in the state folder]
+    #[arg(long, value_name = "URL", env = "DRAGNET_STORE", hide_env_values = true)]
     store: Option<String>,
 }
 

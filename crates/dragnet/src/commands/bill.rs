@@ -2,9 +2,9 @@
 
 use super::{Target, print_json};
 use crate::exit;
-use crate::follow::money;
 use crate::settings::Settings;
 use anyhow::Result;
+use dragnet_job::invoice::money;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 pub(crate) struct Bill {
     /// The job's id
     job: String,
-    /// Print what HTTP would answer
+    /// Print the HTTP API's answer
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -39,13 +39,17 @@ fn rows(args: &ServiceArgs, operation: &OperationArgs, settings: &Settings) -> R
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let state = args.state.clone().unwrap_or_else(|| settings.state.clone());
     let mut rows: Vec<Row> = vec![("state", make_private(&state).map(|()| state.display().to_string()))];
+    let mut strangers = false;
     let store = service::open_store(args, &state).and_then(|store| {
+        strangers = runtime.block_on(dragnet_tenant::any(&*store))?;
         match runtime.block_on(health::store_wrong(&*store)) {
             None => Ok("it can be written".to_owned()),
             Some(wrong) => bail!(wrong),
         }
     });
     rows.push(("store", store));
+    // As `serve` does: an output that may not be connected to is none.
+    args.reach.set(strangers);
     let output = service::output_uri(args.output.as_deref(), &state);
     let probed = output.as_ref().map_err(|e| anyhow::anyhow!("{e:#}")).and_then(|uri| {
         let probed = Output::at(uri).and_then(|output| output.probe());

@@ -10,15 +10,12 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Checks a service against what its API promises, with the key in $DRAGNET_API_KEY where one is needed.
-///
-/// It submits a few small jobs. Exits with 1 when something does not hold.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Conformance {
     /// The service, such as http://127.0.0.1:7070
     url: String,
-    /// What the jobs search: a path or URI of a small object that the service may read [default: a file that is made
-    /// for it, where the service is on this machine]
+    /// What the jobs search: the path or URI of a small object that the service may read [default: a file made for the
+    /// purpose, if the service is on this machine]
     #[arg(long, value_name = "URI")]
     dataset: Option<String>,
     /// Print the table as JSON

@@ -46,15 +46,15 @@ use std::process::ExitCode;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// See it work: packs documents that this machine has into web archives and searches them
+    /// Run a demo: pack documents found on this machine into web archives and search them
     Demo(demo::Demo),
     /// Search files, archives and folders now, as a job whose service runs in this process
     Search(Box<search::SearchCommand>),
     /// Search files, archives and folders like grep: no job and no service, on all cores
     Scan(scan::Scan),
-    /// Show the records of hits, the match in its place, or copy them into a WARC file
+    /// Show the records of hits with the match marked, or copy them into a WARC file
     Replay(replay::Replay),
-    /// Write files and folders as WARC, a gzip member for each record
+    /// Write files and folders as WARC, one gzip member per record
     Pack(pack::Pack),
     /// Run the service: HTTP API, controllers and mappers
     Serve(Box<serve::Serve>),
@@ -62,50 +62,52 @@ pub(crate) enum Command {
     Submit(submit::Submit),
     /// Show what a job would read, how long it would take and what it would cost
     Plan(Box<plan::Plan>),
-    /// Show where a job stands
+    /// Show a job's status
     Status(status::Status),
-    /// Follow a job to its end, finishing it here where no service does
+    /// Follow a job to its end; if no service runs it, finish it here
     Watch(watch::Watch),
     /// List jobs, newest first
     List(list::List),
     /// Print a job's hits, or count them
     Hits(hits::Hits),
-    /// Show what a job read, what it did not and why
+    /// Show what a job read, what it did not, and why
     Coverage(coverage::Coverage),
     /// Show what a job cost
     Bill(bill::Bill),
     /// End a job with what it has
     Cancel(wish::Cancel),
-    /// Send a parked job on its way again
+    /// Resume a parked job
     Redrive(wish::Redrive),
-    /// Copy the embedded store and its output, also while a service runs
+    /// Copy the embedded store and its output, even while a service runs
     Backup(backup::Backup),
-    /// Put a backup back to where it was made
+    /// Restore a backup to where it was made
     Restore(backup::Restore),
     /// Print the configuration file of `serve`: every key with its default, commented out
     Config(config::Config),
     /// Print completions for a shell, or write man pages
     Completions(completions::Completions),
-    /// Make and change tenants: who submits jobs, and how much each may use
+    /// Manage tenants: who submits jobs, and how much each may use
     Tenant(tenant::TenantCommand),
-    /// Make, rotate and revoke API keys
+    /// Create, rotate and revoke API keys
     Key(key::KeyCommand),
-    /// List and remove groups: who is told of jobs, and how far each is behind
+    /// List and remove groups: who is notified of jobs, and how far behind each is
     Group(group::GroupCommand),
-    /// Print a tenant's invoice of a month
+    /// Print a tenant's invoice for a month
     Invoice(invoice::Invoice),
     /// Correct the ledger
     Ledger(ledger::Ledger),
-    /// Carry usage to other systems
+    /// Export usage to other systems
     Usage(usage::Usage),
-    /// Prove that ledger, jobs and committed parts agree: exits 1 when something does not
+    /// Prove that ledger, jobs and committed parts agree; exit with 1 if something does not
     Audit(audit::Audit),
-    /// Make and change endpoints that are told when jobs end
+    /// Manage endpoints that are notified when jobs end
     #[cfg(feature = "webhooks")]
     Webhook(webhook::WebhookCommand),
     /// Show who did what
     AuditLog(audit_log::AuditLog),
     /// Check a service's HTTP API against its standards, row by row
+    ///
+    /// Submits a few small jobs, with the key in $DRAGNET_API_KEY if one is needed. Exits with 1 if something does not hold.
     Conformance(conformance::Conformance),
     /// Scan shards: what a map task runs (shards as lines on stdin, counters on stderr)
     Map(dragnet_mapper::Map),
@@ -161,15 +163,14 @@ impl Command {
 /// Which service a client command talks to.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Target {
-    /// The service, or several of one store with commas between them [default: $DRAGNET_SERVER, else the state
-    /// folder is read in this process]
+    /// The service, or several services of one store, separated by commas [default: $DRAGNET_SERVER, else the state folder
+    /// is read in this process]
     #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// The state folder that is read where no service is named [default: $DRAGNET_STATE, else
-    /// $XDG_STATE_HOME/dragnet]
+    /// The state folder to read if no service is named [default: $DRAGNET_STATE, else $XDG_STATE_HOME/dragnet]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// For whom the state folder is read; of a service the key says it [default: default]
+    /// The tenant for whom the state folder is read; with a service, the key decides [default: default]
     #[arg(long, value_name = "NAME", conflicts_with = "server")]
     tenant: Option<String>,
 }

@@ -534,6 +534,11 @@ fn an_audit_finds_what_was_tampered_with() {
             "postings of line 5",
         ),
         (
+            "a posting's account",
+            "update posting set account = 'revenue/other' where ledger_id = 5 and account like 'revenue/%'",
+            "postings of line 5",
+        ),
+        (
             "a posting without a line",
             "insert into posting values (99, 'tenant/default', 5)",
             "has no line 99",

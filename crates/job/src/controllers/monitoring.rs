@@ -48,10 +48,10 @@ struct Known {
 }
 
 /// What a tick leaves to the next one.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
 struct Memo {
     /// The round that runs.
-    #[serde(default = "first_round")]
     round: u32,
     /// In how many rounds a shard has failed.
     failed_rounds: BTreeMap<usize, u32>,
@@ -71,8 +71,32 @@ struct Memo {
     quiet: u32,
 }
 
-fn first_round() -> u32 {
-    1
+impl Default for Memo {
+    fn default() -> Memo {
+        Memo {
+            round: 1,
+            failed_rounds: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            left_out: BTreeMap::new(),
+            given_up: BTreeSet::new(),
+            to_end: false,
+            ends_by: None,
+            settled: 0,
+            quiet: 0,
+        }
+    }
+}
+
+impl Memo {
+    /// What the last tick left; the first one finds nothing. What can't be understood is not forgotten: a decision may be in it.
+    fn of(claim: &Claim) -> Result<Memo, Failure> {
+        match &claim.row.memo {
+            serde_json::Value::Null => Ok(Memo::default()),
+            memo => serde_json::from_value(memo.clone()).map_err(|e| {
+                Failure::Park(format!("what Monitoring remembers of the job is not understood: {e}"))
+            }),
+        }
+    }
 }
 
 /// What a tick sees.
@@ -126,11 +150,7 @@ impl Controller for Monitoring {
             return Ok(Advance::to(Next::Done));
         }
         let job = Job::of(claim)?;
-        let mut memo: Memo = match serde_json::from_value(claim.row.memo.clone()) {
-            Ok(memo) => memo,
-            Err(_) => Memo { round: 1, ..Memo::default() },
-        };
-        memo.round = memo.round.max(1);
+        let mut memo = Memo::of(claim)?;
         if let Some(sealed) = Sealed::read(&job.output).map_err(failed)? {
             return Ok(self.finish(claim, &memo, &sealed));
         }
@@ -170,7 +190,7 @@ impl Controller for Monitoring {
             return self.next_round(&job, claim, &sight, counted, memo, metrics).await;
         }
         memo.quiet = if memo.settled > before { 0 } else { memo.quiet + 1 };
-        let wait = TICK.0.saturating_mul(1 << memo.quiet.min(8) >> 2).clamp(TICK.0, TICK.1);
+        let wait = TICK.0.saturating_mul((1 << memo.quiet.min(8)) >> 2).clamp(TICK.0, TICK.1);
         Ok(again(memo, metrics, wait))
     }
 }

@@ -678,7 +678,7 @@ pub(super) fn remove_group(tx: &mut Tx<'_>, name: &str) -> Result<(), Error> {
     )?;
     // Nobody takes the rows on any more, and a work is kept for as long as one of its rows waits.
     let sql = "update controller set step = 'done', owner = null, lease_ms = null, waiting_for = null, \
-               waiting_since_ms = null, suspect = 0, alone = 0 where name = ?1 and step in ('waiting', 'running')";
+               waiting_since_ms = null, suspect = 0, alone = 0 where name = ?1 and step in ('waiting', 'running', 'parked')";
     tx.execute(sql, params![name])?;
     tx.execute("delete from consumer_group where name = ?1", params![name]).map(drop)
 }

@@ -232,8 +232,11 @@ async fn a_group_begins_where_it_is_told(store: &Arc<dyn Store>) {
     store.add_group("later", "begin", true).await.unwrap();
     assert!(none(store, "now").await);
     assert!(!none(store, "right").await);
-    // What one of them has in hand and the other has not looked at is over with them.
-    for group in ["right", "later"] {
+    store.add_group("parked", "begin", true).await.unwrap();
+    let parked = claim_one(store, "parked", "o").await;
+    store.release(&parked.fence, Release::Park { reason: "x".into() }).await.unwrap();
+    // What one of them has in hand, another has not looked at and the third has parked is over with them.
+    for group in ["right", "later", "parked"] {
         store.remove_group(group).await.unwrap();
         assert_eq!(row(store, &id, group).await.1.step, Step::Done);
     }
