@@ -35,11 +35,11 @@ const NO_ROOM: Duration = Duration::from_millis(200);
 /// What a client may take.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ListenArgs {
-    /// The most connections at once; further ones wait
+    /// At most N connections at once; further ones wait
     #[arg(long, value_name = "N", default_value_t = 12_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     connections: usize,
-    /// Seconds that a client may take for the head of a request, for its body, between two requests, or to
-    /// read on in an answer
+    /// Seconds that a client may take for the head of a request, for its body, between two requests, or to continue reading
+    /// an answer
     #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     client_s: u64,
 }

@@ -12,20 +12,20 @@ use tokio::task::JoinHandle;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Messages between machines")]
 pub(crate) struct MessageArgs {
-    /// Kafka's brokers, to carry messages between machines; without TLS and SASL
+    /// Kafka brokers that carry messages between machines; no TLS or SASL
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
-    /// What the names of all topics and groups in Kafka begin with
+    /// Prefix of all topic and group names in Kafka
     #[arg(long, value_name = "NAME", default_value = "dragnet")]
     kafka_prefix: String,
-    /// What tells processes of messages: `notify` (PostgreSQL's), `kafka` [default: both where they are]
+    /// What notifies processes of messages: `notify` (PostgreSQL's), `kafka` [default: both, if available]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum)]
     hints: Vec<Hint>,
-    /// Plugs in a controller beyond Kafka: NAME is told of each message of TOPIC (`job.ended`) until it
+    /// Plug in an external controller over Kafka: NAME is notified of each message of TOPIC (`job.ended`) until it
     /// confirms; may be given several times
     #[arg(long, value_name = "NAME=TOPIC", value_parser = plug)]
     beyond: Vec<Plug>,
-    /// Seconds after which a controller beyond Kafka that has not confirmed is told again
+    /// Seconds after which an external controller that has not confirmed is notified again
     #[arg(long, value_name = "S", default_value_t = 30.0)]
     confirm_s: f64,
 }

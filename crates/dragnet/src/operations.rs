@@ -8,14 +8,14 @@ use std::net::SocketAddr;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Operation")]
 pub(crate) struct OperationArgs {
-    /// Where `/metrics`, `/readyz` with reasons and `/livez` are served, without a key: an address that only the
-    /// operator reaches [default: nowhere]
+    /// Address for `/metrics`, `/livez` and `/readyz` with reasons, without a key: choose one that only the operator
+    /// reaches [default: none]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) admin_listen: Option<SocketAddr>,
-    /// How the log on stderr is written; what is logged, $DRAGNET_LOG says
+    /// Format of the log on stderr; $DRAGNET_LOG sets what is logged
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,
-    /// Free MiB on the disks of state and output below which new jobs are refused and those that run wait; 0 never
+    /// Free MiB on the disks of state and output below which new jobs are refused and running ones wait; 0 turns this off
     #[arg(long, value_name = "MIB", default_value_t = 128)]
     pub(crate) disk_low_mib: u64,
     #[command(flatten)]

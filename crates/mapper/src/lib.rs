@@ -13,31 +13,31 @@ use std::time::{Duration, Instant};
 /// How a mapper is run.
 #[derive(Debug, clap::Args)]
 pub struct Map {
-    /// Exit at once when stdin ends: whoever started this has died
+    /// Exit at once when stdin ends, because the process that started this one has died
     #[arg(long)]
     lifeline: bool,
-    /// The most memory, in MiB
+    /// Memory limit, in MiB
     #[arg(long, value_name = "MIB")]
     memory_mib: Option<u64>,
-    /// The most seconds of processor time for one shard
+    /// Processor time limit per shard, in seconds
     #[arg(long, value_name = "S")]
     cpu_s: Option<u64>,
-    /// Seconds for which a task is tried again while the output or a server of objects does not serve
+    /// Seconds for which a task is retried while the output or an object server is unavailable
     #[arg(long, value_name = "S", default_value_t = 0)]
     patience_s: u64,
-    /// Requests under way at once to one server of objects
+    /// Limit on concurrent requests to one object server
     #[arg(long, value_name = "N")]
     host_connections: Option<usize>,
-    /// The most bytes per second from one server of objects
+    /// Limit on bytes per second from one object server
     #[arg(long, value_name = "N")]
     host_bytes_s: Option<u64>,
-    /// Connect to public addresses alone
+    /// Connect only to public addresses
     #[arg(long)]
     public_addresses: bool,
-    /// A host that may be connected to all the same
+    /// A host that may be connected to even if its address is not public
     #[arg(long, value_name = "HOST")]
     allow_host: Vec<String>,
-    /// A port of public addresses that may be asked, besides 80 and 443
+    /// A port that may be connected to on public addresses, besides 80 and 443
     #[arg(long, value_name = "PORT")]
     allow_port: Vec<u16>,
 }

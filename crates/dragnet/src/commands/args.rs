@@ -9,52 +9,51 @@ use std::path::{Path, PathBuf};
 /// What is searched for, and in what of which records.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SearchArgs {
-    /// The pattern, then files, folders and globs; with -e or -f all of them are data
+    /// The pattern, then files, folders and globs; with -e or -f, only data
     #[arg(value_name = "RE|DATA")]
     pub(crate) arguments: Vec<String>,
     /// A named pattern; may be given several times
     #[arg(short = 'e', long = "regex", value_name = "NAME=RE")]
     patterns: Vec<String>,
-    /// A file of named patterns, NAME=RE a line; lines that begin with # are comments
+    /// A file of named patterns, one NAME=RE per line; lines that start with # are comments
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     pattern_file: Option<PathBuf>,
-    /// Fold case
+    /// Ignore case
     #[arg(short = 'i', long)]
     ignore_case: bool,
-    /// Take patterns as they are, not as regular expressions
+    /// Treat patterns as literal strings, not as regular expressions
     #[arg(short = 'F', long)]
     fixed_strings: bool,
     /// Match whole words only
     #[arg(short = 'w', long)]
     word_regexp: bool,
-    /// Layers that are searched, separated by commas: warc, raw, headers, body, text [default: body]
+    /// Layers to search, separated by commas: warc, raw, headers, body, text [default: body]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = layer)]
     layer: Vec<Layer>,
-    /// Of JSON lines search this field (`text`, `page.text`), of Parquet this column
+    /// Search this field of JSON lines (`text`, `page.text`), or this column of Parquet
     #[arg(long, value_name = "NAME")]
     field: Option<String>,
-    /// Check the digests that an archive states, and name records where they differ
+    /// Check the digests that an archive states, and report records where they differ
     #[arg(long)]
     verify: bool,
     #[command(flatten)]
     filter: FilterArgs,
-    /// The most hits
+    /// At most N hits in total
     #[arg(short = 'm', long, value_name = "N")]
     pub(crate) limit_hits: Option<u64>,
-    /// The most hits of one record
+    /// At most N hits per record
     #[arg(long, value_name = "N")]
     pub(crate) limit_hits_per_record: Option<u64>,
-    /// A list of the data, a path or URI a line, as `warc.paths.gz` of a crawl
+    /// A list of the data, one path or URI per line, such as a crawl's `warc.paths.gz`
     #[arg(long, value_name = "FILE|URI")]
     files_from: Option<PathBuf>,
-    /// What relative lines of --files-from are relative to [default: the list's folder; of a list on a server
-    /// its host or bucket]
+    /// Base of relative lines in --files-from [default: the list's folder; for a list on a server, its host or bucket]
     #[arg(long, value_name = "DIR|URI", requires = "files_from")]
     base: Option<PathBuf>,
-    /// Search so many of the objects only, spread evenly over the data
+    /// Search only N of the objects, spread evenly over the data
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub(crate) sample: Option<usize>,
-    /// About how many stored bytes a shard has [default: 64 MiB; 8 MiB of `scan`]
+    /// Approximate number of stored bytes per shard [default: 64 MiB; 8 MiB for `scan`]
     #[arg(long, value_name = "N")]
     pub(crate) shard_bytes: Option<u64>,
 }
@@ -62,28 +61,28 @@ pub(crate) struct SearchArgs {
 /// Which records are searched.
 #[derive(Debug, clap::Args)]
 struct FilterArgs {
-    /// Record types, as `response,conversion`
+    /// Record types, such as `response,conversion`
     #[arg(long = "type", value_name = "LIST", value_delimiter = ',')]
     types: Vec<String>,
-    /// Hosts, their subdomains with them
+    /// Hosts, including their subdomains
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     host: Vec<String>,
     /// A glob over the URL; may be given several times
     #[arg(long, value_name = "GLOB")]
     url: Vec<String>,
-    /// A regular expression that is found in the URL
+    /// A regular expression that matches somewhere in the URL
     #[arg(long, value_name = "RE")]
     url_regex: Option<String>,
-    /// Media types, as `text/html,image/*`
+    /// Media types, such as `text/html,image/*`
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     mime: Vec<String>,
-    /// HTTP status codes, as `2xx,404`
+    /// HTTP status codes, such as `2xx,404`
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     status: Vec<String>,
-    /// The earliest date, as `2024` or `2024-05-20T09:30:00Z`
+    /// The earliest date, such as `2024` or `2024-05-20T09:30:00Z`
     #[arg(long, value_name = "DATE")]
     from: Option<String>,
-    /// The latest date: `2024-05` means all of May
+    /// The latest date: `2024-05` includes all of May
     #[arg(long, value_name = "DATE")]
     to: Option<String>,
 }

@@ -12,16 +12,16 @@ use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AuditLog {
-    /// Only what was done for this tenant
+    /// Only actions for this tenant
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
-    /// The most lines, the newest first
+    /// At most N lines, newest first
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
-    /// Only lines with smaller numbers, to go on where a list ended
+    /// Only lines with smaller numbers, to continue where a list ended
     #[arg(long, value_name = "NUMBER")]
     before: Option<i64>,
-    /// Print them as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]

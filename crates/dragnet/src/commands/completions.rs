@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Completions {
-    /// The shell whose completions are printed
+    /// The shell to print completions for
     #[arg(required_unless_present = "man")]
     shell: Option<Shell>,
     /// Write a man page for each command into this folder instead

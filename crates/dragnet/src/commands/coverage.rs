@@ -12,7 +12,7 @@ use std::process::ExitCode;
 pub(crate) struct Coverage {
     /// The job's id
     job: String,
-    /// Print what HTTP would answer
+    /// Print the HTTP API's answer
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -30,10 +30,10 @@ enum Verb {
         #[command(flatten)]
         at: AtStore,
     },
-    /// Remove a group that nobody runs any more, with what it has not consumed: jobs no longer wait for it to be
-    /// forgotten. A service that still runs it registers it again at its next start
+    /// Remove a group that nobody runs any more, with the messages that it has not consumed, so that jobs no longer wait
+    /// for it before they are forgotten. A service that still runs it registers it again at its next start
     Remove {
-        /// As `list` shows it
+        /// Its name, as shown by `list`
         name: String,
         #[command(flatten)]
         at: AtStore,

@@ -18,10 +18,10 @@ pub(crate) struct Hits {
     /// Count hits by match, pattern, host, url, object or date
     #[arg(long, value_name = "WHAT")]
     count_by: Option<String>,
-    /// The most counts
+    /// At most N counts
     #[arg(long, value_name = "N", requires = "count_by")]
     top: Option<usize>,
-    /// Show a hash and the first 4 characters instead of what was matched
+    /// Show a hash and the first 4 characters instead of the match
     #[arg(long)]
     redact: bool,
     /// The order: settled, or dataset [default: dataset once the job has ended]

@@ -13,11 +13,11 @@ use std::process::ExitCode;
 
 #[derive(Debug, Args)]
 pub(crate) struct Invoice {
-    /// Whose
+    /// The tenant
     tenant: String,
-    /// The month (UTC), as 2026-11
+    /// The month (UTC), such as 2026-11
     month: String,
-    /// How it is written
+    /// The output format
     #[arg(long, value_name = "FORMAT", default_value = "json")]
     format: Format,
     #[command(flatten)]

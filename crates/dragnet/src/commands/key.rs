@@ -22,27 +22,27 @@ pub(crate) struct KeyCommand {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Make a key and print it: this once, as the store has only a hash
+    /// Create a key and print it, this once: the store keeps only a hash
     Add(Add),
     /// List keys, without their secrets
     List(List),
-    /// Make a key's successor and print it; the old one ends after a while, so that clients can change over
+    /// Create a key's successor and print it; the old key stays valid for a while, so that clients can switch
     Rotate(Rotate),
-    /// End a key now: services refuse it within 5 seconds
+    /// Revoke a key now: services refuse it within 2 seconds
     Revoke(Revoke),
 }
 
 #[derive(Debug, Args)]
 struct Add {
-    /// For which tenant it speaks
+    /// The tenant that it speaks for
     tenant: String,
-    /// What it may do, separated by commas: submit, read, cancel, bill, admin
+    /// Its scopes, separated by commas: submit, read, cancel, bill, admin
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = scope, default_value = "submit,read,cancel,bill")]
     scopes: Vec<Scope>,
-    /// Days after which it ends [default: never]
+    /// Days after which it expires [default: never]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     expires_days: Option<u32>,
-    /// What it is for, in your words
+    /// A note on what it is for
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     label: String,
     #[command(flatten)]
@@ -59,9 +59,9 @@ struct List {
 
 #[derive(Debug, Args)]
 struct Rotate {
-    /// The public part of the old key, as `key list` shows it
+    /// The public part of the old key, as shown by `key list`
     key: String,
-    /// Hours for which both are taken
+    /// Hours for which both keys are accepted
     #[arg(long, value_name = "H", default_value_t = 24.0)]
     overlap_hours: f64,
     #[command(flatten)]
@@ -70,7 +70,7 @@ struct Rotate {
 
 #[derive(Debug, Args)]
 struct Revoke {
-    /// The public part of the key, as `key list` shows it
+    /// The public part of the key, as shown by `key list`
     key: String,
     #[command(flatten)]
     show: ShowArgs,

@@ -20,7 +20,7 @@ pub(crate) struct Ledger {
 
 #[derive(Debug, Subcommand)]
 enum LedgerVerb {
-    /// Take back what a job was charged, by lines that reverse the others; its budget gets it back
+    /// Reverse what a job was charged, with new lines, and give it back to the budget
     Reverse(Reverse),
 }
 
@@ -28,7 +28,7 @@ enum LedgerVerb {
 struct Reverse {
     /// The job's id
     job: String,
-    /// Why: it stands in the ledger and on the invoice
+    /// The reason, which is shown in the ledger and on the invoice
     #[arg(long, value_name = "TEXT")]
     reason: String,
     #[command(flatten)]

@@ -9,16 +9,16 @@ use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
-    /// Only jobs of this status
+    /// Only jobs with this status
     #[arg(long, value_name = "STATUS")]
     status: Option<String>,
-    /// The most jobs
+    /// At most N jobs
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
-    /// Where the list goes on: what the last one ended with
+    /// Continue a list: the cursor that it ended with
     #[arg(long, value_name = "CURSOR")]
     cursor: Option<String>,
-    /// Print what HTTP would answer
+    /// Print the HTTP API's answer
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -12,10 +12,10 @@ use std::time::UNIX_EPOCH;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Pack {
-    /// The archive that is written
+    /// The archive to write
     #[arg(short = 'o', long, value_name = "FILE.warc.gz")]
     output: PathBuf,
-    /// Files and folders
+    /// Files and folders to pack
     #[arg(value_name = "DATA", required = true)]
     data: Vec<PathBuf>,
 }

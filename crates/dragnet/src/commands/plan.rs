@@ -16,7 +16,7 @@ pub(crate) struct Plan {
     job: JobArgs,
     #[command(flatten)]
     target: Target,
-    /// Print what HTTP would answer
+    /// Print the HTTP API's answer
     #[arg(long)]
     json: bool,
 }

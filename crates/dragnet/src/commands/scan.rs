@@ -23,13 +23,13 @@ pub(crate) struct Scan {
     /// Print hits as JSON lines
     #[arg(long, conflicts_with_all = ["count", "files_with_matches", "only_matching"])]
     json: bool,
-    /// Print how many hits each object has
+    /// Print the number of hits in each object
     #[arg(short = 'c', long)]
     count: bool,
-    /// Print the objects that have hits
+    /// Print only the objects that have hits
     #[arg(short = 'l', long)]
     files_with_matches: bool,
-    /// Print the matches and nothing else
+    /// Print only the matches
     #[arg(short = 'o', long)]
     only_matching: bool,
     /// Print N lines after each match
@@ -41,16 +41,16 @@ pub(crate) struct Scan {
     /// Print N lines before and after each match
     #[arg(short = 'C', long, value_name = "N")]
     context: Option<usize>,
-    /// Mark matches in colour
+    /// When to mark matches in colour
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     color: Color,
-    /// Of folders search only files whose names match; may be given several times
+    /// In folders, search only files whose names match; may be given several times
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
-    /// Leave out files whose names match; may be given several times
+    /// Skip files whose names match; may be given several times
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// List the records that are read, as JSON lines; without a pattern
+    /// List the records that are read, as JSON lines; takes no pattern
     #[arg(long)]
     records: bool,
     /// Write the hits to a file: .jsonl, .jsonl.gz, .jsonl.zst, .csv or .parquet
@@ -59,7 +59,7 @@ pub(crate) struct Scan {
     /// Write the coverage to a file
     #[arg(long, value_name = "FILE")]
     coverage: Option<PathBuf>,
-    /// How many threads scan [default: all cores]
+    /// Number of threads [default: all cores]
     #[arg(short = 'j', long, value_name = "N")]
     threads: Option<usize>,
 }

@@ -17,8 +17,8 @@ pub(crate) struct SearchCommand {
     job: JobArgs,
     #[command(flatten)]
     service: ServiceArgs,
-    /// Let this service do it, or one of several with commas between them [default: $DRAGNET_SERVER, else the
-    /// service runs in this process]
+    /// Use this service, or one of several, separated by commas [default: $DRAGNET_SERVER, else the service runs in this
+    /// process]
     #[arg(long, value_name = "URL")]
     server: Option<String>,
     /// Print hits as JSON lines

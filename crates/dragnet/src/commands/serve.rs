@@ -13,17 +13,17 @@ use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
-    /// A file that says any of these flags [default: $DRAGNET_CONFIG, else $XDG_CONFIG_HOME/dragnet/config.toml]
+    /// A file that sets any of these flags [default: $DRAGNET_CONFIG, else $XDG_CONFIG_HOME/dragnet/config.toml]
     #[arg(long, value_name = "FILE")]
     #[allow(dead_code, reason = "it is read before the command line is")]
     config: Option<PathBuf>,
-    /// Serve nothing: check the configuration, reach all that is needed, and say what is wrong
+    /// Do not serve: check the configuration, try everything that it needs, and report what is wrong
     #[arg(long)]
     check: bool,
-    /// Where the API listens; port 0 takes a free one. An address that other machines reach needs API keys
+    /// Where the API listens; port 0 picks a free port. An address that other machines can reach needs API keys
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
-    /// What this process does; others of the same store do the rest
+    /// What this process does; other processes of the same store do the rest
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = ROLES.iter().copied(), value_parser = PossibleValuesParser::new(ROLES.iter().copied()), hide_possible_values = true)]
     roles: Vec<String>,
     #[command(flatten)]

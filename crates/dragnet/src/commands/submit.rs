@@ -18,7 +18,7 @@ pub(crate) struct Submit {
     job: JobArgs,
     #[command(flatten)]
     target: Target,
-    /// Print the job as the service answers it
+    /// Print the HTTP API's answer
     #[arg(long)]
     json: bool,
 }
@@ -47,19 +47,19 @@ impl Submit {
 pub(crate) struct JobArgs {
     #[command(flatten)]
     search: SearchArgs,
-    /// The most stored bytes that are read
+    /// Read at most N stored bytes
     #[arg(long, value_name = "N")]
     limit_bytes: Option<u64>,
-    /// The most money, in millionths of the currency
+    /// Cost limit, in millionths of the currency
     #[arg(long, value_name = "MICROS")]
     limit_cost: Option<u64>,
     /// Seconds after which the job ends with what it has
     #[arg(long, value_name = "S")]
     deadline: Option<u64>,
-    /// 0 to 9, 5 where it is left out: of your jobs that wait, the highest goes first
+    /// Priority from 0 to 9: of your waiting jobs, the highest goes first [default: 5]
     #[arg(long, value_name = "N")]
     priority: Option<u8>,
-    /// Where the job runs
+    /// The engine that runs the job
     #[arg(long, value_name = "NAME", default_value = "local")]
     engine: String,
 }

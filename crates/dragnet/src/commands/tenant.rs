@@ -26,9 +26,9 @@ pub(crate) struct TenantCommand {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Make a tenant; from the first one on the service asks for API keys
+    /// Create a tenant; from the first one on, the service requires API keys
     Add(Add),
-    /// Change what a tenant may use; what is not named stays. A running service sees it within 5 seconds
+    /// Change what a tenant may use; limits that are not given stay. A running service sees it within 2 seconds
     Set(Set),
     /// Remove a tenant: its keys end and its jobs are cancelled. Its output, ledger and invoices stay, and so does
     /// its name
@@ -41,7 +41,7 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct Add {
-    /// Its name: a-z, 0-9 and `-`, as it becomes a piece of paths
+    /// Its name: a-z, 0-9 and `-`, because it becomes part of paths
     name: String,
     #[command(flatten)]
     limits: LimitArgs,
@@ -63,7 +63,7 @@ struct Set {
 struct Remove {
     /// Its name
     name: String,
-    /// Let its jobs go on to their ends
+    /// Let its jobs run to their end
     #[arg(long)]
     keep_jobs: bool,
     #[command(flatten)]
@@ -72,7 +72,7 @@ struct Remove {
 
 #[derive(Debug, Args)]
 struct List {
-    /// Print them as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -83,7 +83,7 @@ struct List {
 struct Show {
     /// Its name
     name: String,
-    /// Print it as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -111,23 +111,23 @@ impl std::str::FromStr for Most {
 
 #[derive(Debug, Args)]
 struct LimitArgs {
-    /// Jobs at once that have not ended, whether they wait or run; more are answered 429
+    /// Limit on jobs that have not ended, waiting or running; more are answered 429
     #[arg(long, value_name = "N|none")]
     jobs_open: Option<Most>,
-    /// Jobs that may run at once; others wait for one to end
+    /// Limit on jobs that run at once; others wait for one to end
     #[arg(long, value_name = "N|none")]
     jobs_running: Option<Most>,
-    /// The most stored bytes that one job may read
+    /// Limit on the stored bytes that one job may read
     #[arg(long, value_name = "N|none")]
     job_bytes: Option<Most>,
-    /// Submissions per second, for each process of the API
+    /// Limit on submissions per second, for each process of the API
     #[arg(long, value_name = "N|none")]
     submissions_per_s: Option<Most>,
-    /// What its jobs of one month (UTC) may cost, in millionths of the currency
+    /// Limit on the cost of its jobs of one month (UTC), in millionths of the currency
     #[arg(long, value_name = "MICROS|none")]
     budget_micros: Option<Most>,
-    /// What its datasets must begin with, such as s3://BUCKET/crawl/ or https://HOST/; may be given several times,
-    /// and replaces the list; `any` lets it read whatever the service can [default: web servers alone]
+    /// A prefix that its datasets may begin with, such as s3://BUCKET/crawl/ or https://HOST/; may be given several times,
+    /// and replaces the list; `any` lets it read whatever the service can [default: only web servers]
     #[arg(long, value_name = "URI|any")]
     dataset: Vec<String>,
 }

@@ -29,14 +29,14 @@ pub(crate) struct Usage {
 
 #[derive(Debug, Subcommand)]
 enum UsageVerb {
-    /// Carry what is new as CloudEvents into a file or to a URL, at least once, and print the cursor
+    /// Export new usage as CloudEvents to a file or a URL, at least once, and print the cursor
     Export(Export),
 }
 
 #[derive(Debug, Args)]
 #[group(id = "target", required = true, multiple = false)]
 struct Where {
-    /// Append to this file, an event a line
+    /// Append to this file, one event per line
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Post to this URL, in batches (application/cloudevents-batch+json)
@@ -51,10 +51,10 @@ struct Export {
     /// The cursor that the last export printed
     #[arg(long, value_name = "CURSOR", conflicts_with = "cursor_file")]
     since: Option<Cursor>,
-    /// Keeps the cursor from one export to the next
+    /// A file that keeps the cursor from one export to the next
     #[arg(long, value_name = "FILE")]
     cursor_file: Option<PathBuf>,
-    /// Only this tenant's
+    /// Only this tenant's usage
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
     #[command(flatten)]

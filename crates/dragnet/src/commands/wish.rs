@@ -23,7 +23,7 @@ pub(crate) struct Redrive {
 struct Wish {
     /// The job's id
     job: String,
-    /// Print what HTTP would answer
+    /// Print the HTTP API's answer
     #[arg(long)]
     json: bool,
     #[command(flatten)]
