@@ -11,7 +11,7 @@ use crate::messages::MessageArgs;
 use crate::metrics::Metrics;
 use crate::operations::OperationArgs;
 use crate::reach::ReachArgs;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use dragnet_api::{Api, Door, Entry, router};
 use dragnet_engine::{Engine, LOCAL_TOPIC, Local, LocalPolicy, MapperCommand};
 use dragnet_job::controllers::{Billing, Engines, Launch, Monitoring, Shutdown};
@@ -66,9 +66,10 @@ pub(crate) struct ServiceArgs {
     /// Seconds without progress after which a mapper is killed
     #[arg(long, value_name = "S", default_value_t = 60)]
     mapper_silence_s: u64,
-    /// Limit on concurrent requests to one object server, over all mappers (on Hadoop: of a job)
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    host_connections: usize,
+    /// Limit on concurrent requests to one object server, over all mappers (on Hadoop: of a job) [default: 32, or one for
+    /// each mapper where there are more]
+    #[arg(long, value_name = "N")]
+    host_connections: Option<usize>,
     /// Limit on MiB per second from one object server, over all mappers (on Hadoop: of a job)
     #[arg(long, value_name = "MIB")]
     host_mib_s: Option<u64>,
@@ -148,6 +149,16 @@ pub(crate) struct Service {
     runtime: Runtime,
 }
 
+/// The folder by which this machine's processes tell each other how long servers want to be left alone.
+fn manners(state: &Path) -> Result<PathBuf> {
+    let folder = state.join("manners");
+    make_private(&folder)?;
+    Ok(folder)
+}
+
+/// Requests at once to one server of objects, where nothing is said.
+const HOST_CONNECTIONS: usize = 32;
+
 impl Service {
     /// Opens the store and serves the API at `listen`, if anywhere; works on nothing yet.
     pub(crate) fn start(
@@ -162,8 +173,9 @@ impl Service {
             state.canonicalize().with_context(|| format!("find the state folder `{}`", state.display()))?;
         let rates = read_rates(args.rates.as_deref())?;
         dragnet_objects::set_limits(dragnet_objects::Limits {
-            connections: Some(args.host_connections.max(1)),
+            connections: Some(args.connections()),
             bytes_per_s: args.host_mib_s.map(|mib| mib << 20),
+            manners: Some(manners(&state)?),
         });
         let store = open_store(args, &state)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -243,6 +255,11 @@ impl Service {
     pub(crate) fn work(&mut self, only: Option<&str>, takes: &dyn Fn(&str) -> bool) -> Result<()> {
         let stopped = self.stop.subscribe();
         let mappers = self.args.mappers();
+        ensure!(
+            !takes("local") || self.args.connections() >= mappers,
+            "`--host-connections {}` is less than one for each of the {mappers} mappers: lower `--mappers` too",
+            self.args.connections()
+        );
         let policy = LocalPolicy {
             mapper: self.mapper_command(mappers)?,
             mappers,
@@ -312,10 +329,11 @@ impl Service {
         let mut say = |flag: &str, value: u64| arguments.extend([flag.to_owned(), value.to_string()]);
         say("--memory-mib", self.args.mapper_memory_mib);
         say("--cpu-s", self.args.shard_cpu_s);
-        say("--host-connections", (self.args.host_connections / mappers).max(1) as u64);
+        say("--host-connections", (self.args.connections() / mappers).max(1) as u64);
         if let Some(mib) = self.args.host_mib_s {
             say("--host-bytes-s", (mib << 20) / mappers as u64);
         }
+        arguments.extend(["--manners".into(), manners(&self.state)?.display().to_string()]);
         arguments.extend(self.args.reach.mapper_flags(self.strangers));
         Ok(MapperCommand { program, arguments })
     }
@@ -491,13 +509,18 @@ impl ServiceArgs {
         let bytes_per_s = self.host_mib_s.map(|mib| mib << 20);
         let cpu = ["--cpu-s".to_owned(), self.shard_cpu_s.to_string()];
         let flags = mapper_flags.into_iter().chain(cpu).collect();
-        self.hadoop.engine(self.host_connections, bytes_per_s, flags)
+        self.hadoop.engine(self.connections(), bytes_per_s, flags)
     }
 
     /// The engine of a Hadoop cluster: not in this build.
     #[cfg(not(feature = "hadoop"))]
     pub(crate) fn hadoop(&self, _mapper_flags: Vec<String>) -> Result<Option<Arc<dyn Engine>>> {
         Ok(None)
+    }
+
+    /// Requests at once to one server of objects: at least one for each mapper, as they share them.
+    fn connections(&self) -> usize {
+        self.host_connections.unwrap_or_else(|| HOST_CONNECTIONS.max(self.mappers())).max(1)
     }
 
     /// Mappers at once.
@@ -516,7 +539,7 @@ impl ServiceArgs {
             mapper_memory_mib: 2048,
             shard_cpu_s: 600,
             mapper_silence_s: 60,
-            host_connections: 32,
+            host_connections: None,
             host_mib_s: None,
             rates: None,
             lease_s: 12,

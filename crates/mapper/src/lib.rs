@@ -6,6 +6,7 @@
 use anyhow::{Context, Result};
 use dragnet_run::{Mapper, Outcome, Task};
 use std::io::{BufRead, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -31,6 +32,9 @@ pub struct Map {
     /// Limit on bytes per second from one object server
     #[arg(long, value_name = "N")]
     host_bytes_s: Option<u64>,
+    /// Folder in which the processes of this machine tell each other how long a server wants to be left alone
+    #[arg(long, value_name = "DIR")]
+    manners: Option<PathBuf>,
     /// Connect only to public addresses
     #[arg(long)]
     public_addresses: bool,
@@ -54,6 +58,7 @@ impl Map {
         dragnet_objects::set_limits(dragnet_objects::Limits {
             connections: self.host_connections,
             bytes_per_s: self.host_bytes_s,
+            manners: self.manners.clone(),
         });
         dragnet_objects::set_network(dragnet_objects::Network {
             public_only: self.public_addresses,

@@ -24,12 +24,14 @@ pub struct Head {
 }
 
 /// What one process may ask of one server.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Limits {
     /// Requests under way at once.
     pub connections: Option<usize>,
     /// Bytes per second.
     pub bytes_per_s: Option<u64>,
+    /// A folder by which processes tell each other of a server's rest.
+    pub manners: Option<std::path::PathBuf>,
 }
 
 /// Does nothing.

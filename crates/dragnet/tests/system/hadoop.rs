@@ -6,6 +6,7 @@
 use crate::cluster::{Cluster, patiently};
 use crate::harness::{Sandbox, Service, spec, undisturbed};
 use crate::servers::{Behind, Faulty};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ impl Gate {
         let file = sandbox.write("gate", b"");
         let log = sandbox.write("mappers.log", b"");
         let script = format!(
-            "#!/bin/sh\necho \"begin $*\" >>'{log}'\necho reporter:counter:dragnet,bytes_read,{GATE_BYTES} >&2\n\
+            "#!/bin/sh\necho \"begin $* pid $$\" >>'{log}'\necho reporter:counter:dragnet,bytes_read,{GATE_BYTES} >&2\n\
              case $mapreduce_task_attempt_id in {attempts}) while [ -e '{}' ]; do sleep 0.1; done; esac\n'{}' \"$@\"\nstatus=$?\necho \"end $*\" >>'{log}'\nexit $status\n",
             file.display(),
             env!("CARGO_BIN_EXE_dragnet"),
@@ -44,6 +45,14 @@ impl Gate {
 
     fn open(&self) {
         std::fs::remove_file(&self.file).unwrap();
+    }
+
+    /// Kills the mapper that began last.
+    fn kill_one(&self) {
+        let log = std::fs::read_to_string(&self.log).unwrap();
+        let last =
+            log.lines().rev().find_map(|line| line.strip_prefix("begin ")?.rsplit(' ').next()).unwrap();
+        kill_process(Pid::from_raw(last.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
     }
 
     /// Lines of the log that begin so.
@@ -167,6 +176,11 @@ fn a_job_on_hadoop_survives_whoever_is_killed() {
     patiently("progress that is seen while it runs", || held(&service));
     let application = cluster.applications(&id)[0]["id"].as_str().unwrap().to_owned();
 
+    let begun = gate.noted("begin");
+    gate.kill_one();
+    patiently("another attempt of a map task whose mapper was killed", || gate.noted("begin") > begun);
+    patiently("all four again", || held(&service));
+
     // By the mappers' own notes: a job that is looked at every few seconds may show four tasks before and after.
     let begun = gate.noted("begin");
     cluster.kill_master(&application);
@@ -279,7 +293,7 @@ fn map_tasks_share_what_a_server_may_be_asked_for() {
         assert_eq!(result(&service, &id)["digest"], expected["digest"]);
     }
     assert_eq!((gate.noted("begin"), gate.at_once()), (8, 2));
-    assert_eq!(gate.noted("begin map --patience-s 1800 --host-connections 3"), 8);
+    assert_eq!(gate.noted("begin map --patience-s 21600 --host-connections 3"), 8);
 }
 
 /// A node is lost with all that it remembers, and comes back: its mappers run on beside those that do their work again.

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 /// The mapper as the tasks start it: the program is linked into their folder under this name.
 pub(crate) const MAPPER: &str = "mapper";
-/// What stands behind it. Four attempts of half an hour bridge an outage that four failures in a minute would not.
-const MAPPER_ARGUMENTS: &str = "map --patience-s 1800";
+/// What stands behind it. Four attempts of six hours bridge an outage of a day, as controllers do, that four failures in a
+/// minute would not.
+const MAPPER_ARGUMENTS: &str = "map --patience-s 21600";
 /// How often a map task is tried. What fails then goes to the next round, in a task of its own.
 pub(crate) const ATTEMPTS_MAX: u32 = 4;
 
@@ -321,7 +322,7 @@ mod tests {
             ("mapreduce.job.tags", "dragnet-r,dragnet-r-1"),
             (
                 "stream.map.streamprocessor",
-                ".%2Fmapper+map+--patience-s+1800+--host-connections+4+--public-addresses",
+                ".%2Fmapper+map+--patience-s+21600+--host-connections+4+--public-addresses",
             ),
             ("mapreduce.job.running.map.limit", "2"),
             ("mapreduce.job.queuename", "turns"),

@@ -129,7 +129,7 @@ impl Remote {
             ..GetOptions::default()
         };
         let wanted = (range.end - range.start) as usize;
-        let task = runtime::handle().spawn(vetted::under(self.policy.clone(), async move {
+        let task = runtime::handle().spawn(vetted::shown(vetted::under(self.policy.clone(), async move {
             let got = async {
                 let mut stream = bucket.store.get_opts(&path, options).await?.into_stream();
                 let mut bytes = buffer(wanted);
@@ -143,7 +143,7 @@ impl Remote {
                 if bytes.len() == wanted { Ok(bytes) } else { Err(short()) }
             });
             let _ = done.send(got);
-        }));
+        })));
         Piece { range, state: Fetch::UnderWay(result, task.abort_handle()) }
     }
 

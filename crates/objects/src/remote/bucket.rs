@@ -14,6 +14,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+/// The longest that HDFS may take for one call: a listing of a large folder, or a commit record.
+const HDFS_PATIENCE: Duration = Duration::from_secs(120);
+
 /// Stores that are kept for the next object.
 const KNOWN_MAX: usize = 256;
 
@@ -66,6 +69,22 @@ impl Bucket {
         Ok(bucket)
     }
 
+    /// Waits for a call. HDFS's client waits without end for a NameNode that says nothing; the others have a patience of
+    /// their own.
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, object_store::Error>> + Send + 'static,
+    ) -> Result<T, object_store::Error> {
+        if !self.name.starts_with("hdfs") {
+            return runtime::wait(call);
+        }
+        let silent = |_| object_store::Error::Generic {
+            store: "HDFS",
+            source: format!("no answer within {} s", HDFS_PATIENCE.as_secs()).into(),
+        };
+        runtime::wait(async move { tokio::time::timeout(HDFS_PATIENCE, call).await.map_err(silent)? })
+    }
+
     pub(super) fn uri_of(&self, path: &Path) -> String {
         format!("{}/{path}", self.name)
     }
@@ -112,6 +131,17 @@ fn deepest(e: &object_store::Error) -> String {
     said.chars().take(300).collect()
 }
 
+/// The server behind a bucket: what it may be asked for is shared by all of its buckets. AWS has one for each.
+fn server_of(scheme: &str, name: &str) -> String {
+    let endpoint = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok());
+    match scheme {
+        "s3" => endpoint(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"])
+            .unwrap_or_else(|| name.to_owned()),
+        "gs" | "az" => format!("{scheme}:"),
+        _ => name.to_owned(),
+    }
+}
+
 fn connect(uri: &str, scheme: &str, authority: &str, name: &str) -> Result<Arc<dyn ObjectStore>, Error> {
     // The only one in the process; another part of it may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -133,7 +163,9 @@ fn connect(uri: &str, scheme: &str, authority: &str, name: &str) -> Result<Arc<d
             let builder = if is_set(&known) { builder } else { builder.with_skip_signature(true) };
             let plain = is_plain(&["AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3"]);
             let builder = builder.with_client_options(options(plain)).with_retry(retries());
-            Arc::new(builder.with_http_connector(Polite::of(name)).build().map_err(wrong)?)
+            Arc::new(
+                builder.with_http_connector(Polite::of(&server_of(scheme, name))).build().map_err(wrong)?,
+            )
         }
         "gs" => {
             let known = [
@@ -146,7 +178,9 @@ fn connect(uri: &str, scheme: &str, authority: &str, name: &str) -> Result<Arc<d
             let builder = if is_set(&known) { builder } else { builder.with_skip_signature(true) };
             let plain = is_plain(&["GOOGLE_BASE_URL"]);
             let builder = builder.with_client_options(options(plain)).with_retry(retries());
-            Arc::new(builder.with_http_connector(Polite::of(name)).build().map_err(wrong)?)
+            Arc::new(
+                builder.with_http_connector(Polite::of(&server_of(scheme, name))).build().map_err(wrong)?,
+            )
         }
         "az" => {
             let known = [
@@ -161,12 +195,18 @@ fn connect(uri: &str, scheme: &str, authority: &str, name: &str) -> Result<Arc<d
             let builder = if is_set(&known) { builder } else { builder.with_skip_signature(true) };
             let plain = is_set(&["AZURE_STORAGE_USE_EMULATOR"]);
             let builder = builder.with_client_options(options(plain)).with_retry(retries());
-            Arc::new(builder.with_http_connector(Polite::of(name)).build().map_err(wrong)?)
+            Arc::new(
+                builder.with_http_connector(Polite::of(&server_of(scheme, name))).build().map_err(wrong)?,
+            )
         }
         "http" | "https" => {
             let builder = HttpBuilder::new().with_url(name).with_client_options(options(scheme == "http"));
             Arc::new(
-                builder.with_retry(retries()).with_http_connector(Polite::of(name)).build().map_err(wrong)?,
+                builder
+                    .with_retry(retries())
+                    .with_http_connector(Polite::of(&server_of(scheme, name)))
+                    .build()
+                    .map_err(wrong)?,
             )
         }
         #[cfg(feature = "hdfs")]

@@ -54,7 +54,7 @@ pub fn head(policy: &Policy, uri: &str) -> Result<Head, Error> {
     let Place { bucket, path } = Place::of(policy, uri)?;
     let store = bucket.store.clone();
     let asked = vetted::under(Arc::new(policy.clone()), async move { store.head(&path).await });
-    let meta = runtime::wait(asked).map_err(|e| bucket.failed(e))?;
+    let meta = bucket.ask(asked).map_err(|e| bucket.failed(e))?;
     Ok(Head { uri: uri.to_owned(), size: meta.size, version: version(&meta) })
 }
 
@@ -72,7 +72,7 @@ pub fn list(policy: &Policy, uri: &str) -> Result<Vec<Head>, Error> {
     let Place { bucket, path } = Place::of(policy, uri)?;
     let store = bucket.store.clone();
     let asked = async move { store.list(Some(&path)).try_collect::<Vec<ObjectMeta>>().await };
-    let listed = runtime::wait(vetted::under(Arc::new(policy.clone()), asked));
+    let listed = bucket.ask(vetted::under(Arc::new(policy.clone()), asked));
     let mut found = listed.map_err(|e| bucket.failed(e))?;
     found.sort_unstable_by(|a, b| a.location.cmp(&b.location));
     Ok(found.iter().map(|meta| Head::of(&bucket, meta)).collect())

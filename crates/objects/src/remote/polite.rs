@@ -17,19 +17,23 @@ use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, RANGE, RETRY_AFTER};
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What one process may ask of one server.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Limits {
     /// Requests under way at once.
     pub connections: Option<usize>,
     /// Bytes per second.
     pub bytes_per_s: Option<u64>,
+    /// A folder by which the processes of a machine tell each other how long a server wants to be left alone: a file for
+    /// each, whose time of change is the end of its rest.
+    pub manners: Option<PathBuf>,
 }
 
 /// Requests under way to one server where nothing else is said.
@@ -57,6 +61,8 @@ pub fn set_limits(limits: Limits) {
 pub(super) struct Host {
     slots: Arc<Semaphore>,
     bytes_per_s: Option<u64>,
+    /// Where other processes say when its rest ends.
+    told: Option<PathBuf>,
     manners: Mutex<Manners>,
 }
 
@@ -83,8 +89,8 @@ impl Polite {
             hosts.retain(|_, host| Arc::strong_count(host) > 1 || host.is_resting());
         }
         let host = hosts.entry(name.to_owned()).or_insert_with(|| {
-            let limits = LIMITS.get().copied().unwrap_or_default();
-            Arc::new(Host::new(limits))
+            let limits = LIMITS.get().cloned().unwrap_or_default();
+            Arc::new(Host::new(name, limits))
         });
         Polite(host.clone())
     }
@@ -184,8 +190,9 @@ impl Body for Held {
 }
 
 impl Host {
-    fn new(limits: Limits) -> Host {
+    fn new(name: &str, limits: Limits) -> Host {
         Host {
+            told: limits.manners.map(|folder| folder.join(hash(name))),
             slots: Arc::new(Semaphore::new(limits.connections.unwrap_or(CONNECTIONS).max(1))),
             bytes_per_s: limits.bytes_per_s.filter(|n| *n > 0),
             manners: Mutex::default(),
@@ -205,13 +212,28 @@ impl Host {
     async fn rest(&self) -> Result<(), HttpError> {
         let patience = Instant::now() + PATIENCE;
         loop {
-            let until = self.manners().rest_until;
+            let until = self.manners().rest_until.max(self.told_until());
             let Some(until) = until.filter(|until| *until > Instant::now()) else { return Ok(()) };
             if until > patience {
                 let rest = until.saturating_duration_since(Instant::now()).as_secs();
                 return Err(HttpError::new(HttpErrorKind::Unknown, Resting(rest)));
             }
             tokio::time::sleep_until(until.into()).await;
+        }
+    }
+
+    /// Until when others were asked to leave it alone.
+    fn told_until(&self) -> Option<Instant> {
+        let until = std::fs::metadata(self.told.as_ref()?).ok()?.modified().ok()?;
+        Some(Instant::now() + until.duration_since(SystemTime::now()).ok()?)
+    }
+
+    /// Tells others to leave it alone for so long. What can't be told they will hear from the server itself.
+    fn tell(&self, pause: Duration) {
+        let Some(file) = &self.told else { return };
+        let told = std::fs::File::create(file).and_then(|file| file.set_modified(SystemTime::now() + pause));
+        if let Err(e) = told {
+            tracing::debug!(error = %e, "other processes were not told of a server's rest");
         }
     }
 
@@ -227,7 +249,7 @@ impl Host {
             return false;
         }
         let busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        let served = path.is_some_and(|path| manners.served.contains(&path));
+        let served = path.is_some_and(|path| vetted::is_shown() || manners.served.contains(&path));
         let is_plea = status == StatusCode::FORBIDDEN && served;
         if !(busy || is_plea) {
             return false;
@@ -235,8 +257,12 @@ impl Host {
         let said = headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
         let pause = said.unwrap_or_else(|| PAUSE.saturating_mul(1 << manners.refusals.min(7)));
         manners.refusals += 1;
-        let until = Instant::now() + pause.min(Duration::from_secs(24 * 3600));
+        let pause = pause.min(Duration::from_secs(24 * 3600));
+        let until = Instant::now() + pause;
         manners.rest_until = manners.rest_until.max(Some(until));
+        if self.told_until().is_none_or(|told| told < until) {
+            self.tell(pause);
+        }
         true
     }
 
@@ -265,6 +291,13 @@ fn path_of(request: &HttpRequest) -> Option<u64> {
     Some(hasher.finish())
 }
 
+/// A server's name as that of a file, the same in all processes of one program.
+fn hash(name: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
 /// How many bytes a `Range` of one part asks for (RFC 9110, 14.1.2).
 fn range_bytes(value: &HeaderValue) -> Option<u64> {
     let (first, last) = value.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
@@ -282,7 +315,7 @@ fn retry_after(value: &str) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let at = httpdate::parse_http_date(value.trim()).ok()?;
-    Some(at.duration_since(std::time::SystemTime::now()).unwrap_or_default())
+    Some(at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -300,7 +333,7 @@ mod tests {
             (&[200, 403], true),
         ];
         for (statuses, expected) in table {
-            let host = Host::new(Limits::default());
+            let host = Host::new("a", Limits::default());
             let mut last = false;
             for status in statuses {
                 last = host.refuses(StatusCode::from_u16(*status).unwrap(), &HeaderMap::new(), Some(1));
@@ -311,8 +344,31 @@ mod tests {
     }
 
     #[test]
+    fn what_was_shown_before_is_not_forbidden() {
+        let refuses = |host: &Host| host.refuses(StatusCode::FORBIDDEN, &HeaderMap::new(), Some(1));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let host = Host::new("a", Limits::default());
+        assert!(runtime.block_on(vetted::shown(async { refuses(&host) })), "another process has seen it");
+        assert!(!refuses(&Host::new("a", Limits::default())));
+    }
+
+    #[test]
+    fn one_process_is_told_and_all_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = Limits { manners: Some(folder.path().to_owned()), ..Limits::default() };
+        let (one, another, elsewhere) =
+            (Host::new("a", limits.clone()), Host::new("a", limits.clone()), Host::new("b", limits));
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("30"))]);
+        assert!(one.refuses(StatusCode::TOO_MANY_REQUESTS, &headers, None));
+        assert!(one.refuses(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), None), "it takes nothing back");
+        let rest = another.told_until().unwrap() - Instant::now();
+        assert!(rest > Duration::from_secs(25), "{rest:?}");
+        assert_eq!(elsewhere.told_until(), None);
+    }
+
+    #[test]
     fn obeys_retry_after() {
-        let host = Host::new(Limits::default());
+        let host = Host::new("a", Limits::default());
         let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("30"))]);
         assert!(host.refuses(StatusCode::TOO_MANY_REQUESTS, &headers, None));
         let rest = host.manners().rest_until.unwrap() - Instant::now();

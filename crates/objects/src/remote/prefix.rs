@@ -67,7 +67,7 @@ impl Prefix {
         for conflict in 0..CONFLICTS_MAX {
             let (store, to, payload) = (self.bucket.store.clone(), path.clone(), bytes.to_vec().into());
             let options = PutOptions::from(PutMode::Create);
-            match runtime::wait(async move { store.put_opts(&to, payload, options).await }) {
+            match self.bucket.ask(async move { store.put_opts(&to, payload, options).await }) {
                 Ok(_) => return Ok(Put::Won),
                 // S3 answers 409 when two puts meet, and may have stored neither (its documentation of conditional
                 // writes): only a read tells.
@@ -92,7 +92,7 @@ impl Prefix {
     /// See [`Error`].
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let (store, path) = (self.bucket.store.clone(), self.below(name));
-        let got = runtime::wait(async move { store.get(&path).await?.bytes().await });
+        let got = self.bucket.ask(async move { store.get(&path).await?.bytes().await });
         match got {
             Ok(bytes) => Ok(Some(bytes.to_vec())),
             Err(e) => absent(self.bucket.failed(e)),
@@ -128,7 +128,7 @@ impl Prefix {
 
     fn meta(&self, name: &str) -> Result<Option<ObjectMeta>, Error> {
         let (store, path) = (self.bucket.store.clone(), self.below(name));
-        match runtime::wait(async move { store.head(&path).await }) {
+        match self.bucket.ask(async move { store.head(&path).await }) {
             Ok(meta) => Ok(Some(meta)),
             Err(e) => absent(self.bucket.failed(e)),
         }
@@ -140,7 +140,7 @@ impl Prefix {
     /// See [`Error`].
     pub fn list(&self, folder: &str) -> Result<Vec<String>, Error> {
         let (store, path) = (self.bucket.store.clone(), self.below(folder));
-        let listed = runtime::wait(async move { store.list_with_delimiter(Some(&path)).await });
+        let listed = self.bucket.ask(async move { store.list_with_delimiter(Some(&path)).await });
         let listed = listed.map_err(|e| self.bucket.failed(e))?;
         let objects = listed.objects.iter().map(|meta| &meta.location);
         let names = objects.chain(&listed.common_prefixes).filter_map(|path| path.filename());
@@ -155,7 +155,7 @@ impl Prefix {
     /// See [`Error`].
     pub fn tree(&self, folder: &str) -> Result<Vec<String>, Error> {
         let (store, path) = (self.bucket.store.clone(), self.below(folder));
-        let listed = runtime::wait(async move {
+        let listed = self.bucket.ask(async move {
             store.list(Some(&path)).map_ok(|meta| meta.location).try_collect::<Vec<Path>>().await
         });
         let listed = listed.map_err(|e| self.bucket.failed(e))?;
@@ -172,7 +172,7 @@ impl Prefix {
     /// See [`Error`].
     pub fn remove(&self, name: &str) -> Result<(), Error> {
         let (store, path) = (self.bucket.store.clone(), self.below(name));
-        let removed = runtime::wait(async move {
+        let removed = self.bucket.ask(async move {
             let one = futures_util::stream::iter([Ok(path)]).boxed();
             store.delete_stream(one).try_collect::<Vec<Path>>().await
         });
@@ -198,7 +198,7 @@ impl Prefix {
     /// See [`Error`].
     pub fn upload(&self, name: &str) -> Result<Upload, Error> {
         let (store, path) = (self.bucket.store.clone(), self.below(name));
-        let begun = runtime::wait(async move { store.put_multipart(&path).await });
+        let begun = self.bucket.ask(async move { store.put_multipart(&path).await });
         let upload = begun.map_err(|e| self.bucket.failed(e))?;
         let writer = WriteMultipart::new_with_chunk_size(upload, PIECE_BYTES);
         Ok(Upload { bucket: self.bucket.clone(), writer: Some(writer) })
@@ -241,7 +241,7 @@ impl Upload {
     /// See [`Error`].
     pub fn finish(mut self) -> Result<(), Error> {
         let Some(writer) = self.writer.take() else { return Err(gone()) };
-        runtime::wait(writer.finish()).map(drop).map_err(|e| self.bucket.failed(e))
+        self.bucket.ask(writer.finish()).map(drop).map_err(|e| self.bucket.failed(e))
     }
 }
 

@@ -19,11 +19,23 @@ const REDIRECTS_MAX: usize = 5;
 tokio::task_local! {
     /// For whom the requests of this task are made: a client is shared by all, and object stores hand nothing through.
     static POLICY: Arc<Policy>;
+    /// They are for an object that its server has shown before, to this process or to the one that made the plan.
+    static SHOWN: ();
 }
 
 /// Makes the requests of a future on behalf of a policy.
 pub(super) fn under<F: Future>(policy: Arc<Policy>, future: F) -> impl Future<Output = F::Output> {
     POLICY.scope(policy, future)
+}
+
+/// Makes the requests of a future for an object that its server has shown before.
+pub(super) fn shown<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    SHOWN.scope((), future)
+}
+
+/// Whether this task's requests are for an object that its server has shown before.
+pub(super) fn is_shown() -> bool {
+    SHOWN.try_with(|()| ()).is_ok()
 }
 
 /// Whether this task's requests may go to public addresses alone.
