@@ -10,6 +10,7 @@ confirmed.
 
 import argparse
 import json
+import os
 import sqlite3
 import sys
 import time
@@ -59,16 +60,22 @@ def take_effect(ledger, event):
 
 def confirm(server, name, identifier):
     """Returns whether Dragnet has taken it, or never will; False means: try again."""
+    headers = {"Content-Type": "application/json"}
+    # With tenants: a key of the tenant `default` with the scope `admin`, as events are of all tenants.
+    if key := os.environ.get("DRAGNET_API_KEY"):
+        headers["Authorization"] = f"Bearer {key}"
     request = urllib.request.Request(
         f"{server}/v1/groups/{name}/confirmations",
         data=json.dumps({"id": identifier}).encode(),
-        headers={"Content-Type": "application/json"},
+        headers=headers,
         method="POST",
     )
     try:
         with urllib.request.urlopen(request, timeout=10):
             return True
     except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            sys.exit(f"the key in DRAGNET_API_KEY may not confirm: {error.read().decode()}")
         # Of another Dragnet, or forged: it is nothing to wait for.
         return error.code in (400, 404)
     except OSError:

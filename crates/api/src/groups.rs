@@ -6,6 +6,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use dragnet_pattern::Error;
+use dragnet_tenant::DEFAULT;
 use serde::Deserialize;
 
 /// What is confirmed: an event that was published to the group.
@@ -13,6 +14,12 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 struct Confirmation {
     id: String,
+}
+
+/// Whose works it may confirm: a group is told of all tenants', so the default tenant's key, which is the operator's own,
+/// confirms them all.
+fn whose(caller: &Caller) -> Option<&str> {
+    (caller.tenant != DEFAULT).then_some(&*caller.tenant)
 }
 
 pub(crate) async fn confirm(
@@ -28,7 +35,7 @@ pub(crate) async fn confirm(
         Problem::new(StatusCode::NOT_FOUND, "no-such-event", "There is no such event", detail)
     };
     let (work, _) = id.rsplit_once('/').filter(|(_, group)| *group == name).ok_or_else(unknown)?;
-    match api.store.confirm(&caller.tenant, work, &name).await {
+    match api.store.confirm(whose(&caller), work, &name).await {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
         Err(Error::NoSuchWork(_)) => Err(unknown()),
         Err(e) => Err(e.into()),

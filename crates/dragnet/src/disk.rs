@@ -104,6 +104,10 @@ impl Controller for Watched {
         self.inner.can_crash()
     }
 
+    fn waits_without_end(&self) -> bool {
+        self.inner.waits_without_end()
+    }
+
     async fn step(&self, store: &dyn Store, claim: &Claim) -> Result<Advance, Failure> {
         let mut under_way = self.metrics.step_begins(self.inner.name());
         let result = self.step_with_room(store, claim).await;

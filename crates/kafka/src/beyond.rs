@@ -45,6 +45,11 @@ impl Controller for Beyond {
         self.topic
     }
 
+    /// What ended is told however long Kafka is away: nobody would look at a job that has ended to redrive it.
+    fn waits_without_end(&self) -> bool {
+        true
+    }
+
     async fn step(&self, store: &dyn Store, claim: &Claim) -> Result<Advance, Failure> {
         let published = claim.row.metrics.get("published").and_then(serde_json::Value::as_u64).unwrap_or(0);
         if store.confirmed(&claim.work.id, self.name).await? {

@@ -24,6 +24,11 @@ pub trait Controller: Send + Sync {
         true
     }
 
+    /// Whether its works wait for a dependency that is down for however long, and are never parked for that.
+    fn waits_without_end(&self) -> bool {
+        false
+    }
+
     /// One step for one work.
     ///
     /// # Errors

@@ -23,6 +23,8 @@ use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Statement};
 
 /// How long a call may take before the server counts as down.
 const CALL: Duration = Duration::from_secs(5);
+/// The longest that one statement of a migration may take.
+const MIGRATION: Duration = Duration::from_secs(24 * 3600);
 /// A process that leaves a transaction open so long stands still: its locks must not hold up others.
 const STILL: Duration = Duration::from_secs(10);
 /// How long a statement may wait for another transaction's row, in milliseconds.
@@ -80,6 +82,9 @@ pub fn open_with(
     let schema = std::thread::scope(|scope| {
         let made = scope.spawn(|| {
             let mut first = Postgres::connect(&config)?;
+            // A copy of a large table takes as long as it takes, and who comes second waits for it.
+            first.patience = MIGRATION;
+            first.batch("set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0")?;
             migrate(&mut first, modules)?;
             Ok(first.query("select current_schema()", &[])?.remove(0).remove(0))
         });
@@ -130,6 +135,8 @@ struct Postgres {
     /// Whether it has been told how writers ask.
     is_writer: bool,
     broken: bool,
+    /// The longest that a call may take.
+    patience: Duration,
 }
 
 impl Postgres {
@@ -150,6 +157,7 @@ impl Postgres {
             channel: None,
             is_writer: false,
             broken: false,
+            patience: CALL,
         };
         let settings = format!(
             "set lock_timeout = {LOCK_MS}; set statement_timeout = {}; \
@@ -168,7 +176,8 @@ impl Postgres {
     ) -> Result<T, Error> {
         let client = &self.client;
         let runtime = self.runtime.as_ref().ok_or_else(late)?;
-        let answer = runtime.block_on(async { tokio::time::timeout(CALL, call(client)).await });
+        let patience = self.patience;
+        let answer = runtime.block_on(async { tokio::time::timeout(patience, call(client)).await });
         match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(e)) => {

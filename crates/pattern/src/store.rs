@@ -526,12 +526,12 @@ pub trait Store: Send + Sync {
     /// Those of the messages with numbers from the first to the last that the group has not consumed.
     async fn unconsumed(&self, group: &str, range: (i64, i64)) -> Result<Vec<i64>, Error>;
 
-    /// Records that a controller beyond the store has done its part of a work, and tells its group's row to
-    /// look; harmless when it was recorded before.
+    /// Records that a controller beyond the store has done its part of a work, of one tenant or of whomever, and tells its
+    /// group's row to look; harmless when it was recorded before.
     ///
     /// # Errors
     /// [`Error::NoSuchWork`] when there is no such work, or nothing of it for this controller.
-    async fn confirm(&self, tenant: &str, work: &str, controller: &str) -> Result<(), Error>;
+    async fn confirm(&self, tenant: Option<&str>, work: &str, controller: &str) -> Result<(), Error>;
 
     /// Whether that was recorded.
     async fn confirmed(&self, work: &str, controller: &str) -> Result<bool, Error>;

@@ -376,7 +376,7 @@ async fn step(
         crash::point(controller.name(), "claimed");
         let result = match take_step(&worker, &controller, &claim, stop).await {
             Ok(advance) => commit(&worker, &fence, advance).await,
-            Err(failure) => give_up(&worker, &claim, failure).await,
+            Err(failure) => give_up(&worker, &*controller, &claim, failure).await,
         };
         let was_in_hand = worker.hand().remove(&fence);
         if let Err(e) = result {
@@ -465,7 +465,12 @@ async fn commit(worker: &Worker, fence: &Fence, advance: Advance) -> Result<(), 
     }
 }
 
-async fn give_up(worker: &Worker, claim: &Claim, failure: Failure) -> Result<(), Error> {
+async fn give_up(
+    worker: &Worker,
+    controller: &dyn Controller,
+    claim: &Claim,
+    failure: Failure,
+) -> Result<(), Error> {
     let fence = &claim.fence;
     let release = match failure {
         Failure::Store(e @ Error::Fenced { .. }) => return Err(e),
@@ -478,7 +483,7 @@ async fn give_up(worker: &Worker, claim: &Claim, failure: Failure) -> Result<(),
             let since = claim.waiting_since_ms.unwrap_or(claim.now_ms);
             let waited = Duration::from_millis((claim.now_ms - since).max(0) as u64);
             tracing::info!(dependency, reason, "waits for a dependency");
-            if waited > worker.policy.wait_max {
+            if waited > worker.policy.wait_max && !controller.waits_without_end() {
                 Release::Park {
                     reason: format!("`{dependency}` was down for {} s: {reason}", waited.as_secs()),
                 }

@@ -105,7 +105,7 @@ const UNDER_WAY: usize = 8;
 /// says how many jobs each.
 #[test]
 fn each_hint_alone_takes_jobs_through_all_roles() {
-    let jobs = std::env::var("DRAGNET_TEST_HOPS").map_or(200, |jobs| jobs.parse().unwrap());
+    let jobs = std::env::var("DRAGNET_TEST_HOPS").map_or(1000, |jobs| jobs.parse().unwrap());
     for hint in ["kafka", "notify"] {
         let Some(setup) = setup() else { return };
         let spec = setup.small();
@@ -292,4 +292,15 @@ fn a_controller_beyond_kafka_has_one_effect_per_job_whatever_is_lost() {
         assert_eq!(answer.status, status, "{id}: {}", answer.body);
     }
     assert_eq!(service.post("/v1/groups/audit/confirmations", "rubbish").status, 400);
+    // A group is told of all tenants' works: the operator's own key confirms them all, a tenant's key its own.
+    let store = setup.sandbox.store.as_ref().unwrap();
+    for (tenant, status) in [("acme", 404), ("default", 204)] {
+        assert!(setup.sandbox.run(&["tenant", "add", tenant, "--store", store]).status.success());
+        let made = setup.sandbox.run(&["key", "add", tenant, "--scopes", "admin", "--store", store]);
+        let key = String::from_utf8(made.stdout).unwrap();
+        until("a service that asks for keys", || service.get("/v1/audit").status == 401);
+        let confirmation = json!({ "id": format!("{}/audit", ids[0]) }).to_string();
+        let answer = service.post_as(key.trim(), "/v1/groups/audit/confirmations", &confirmation);
+        assert_eq!(answer.status, status, "{tenant}: {}", answer.body);
+    }
 }

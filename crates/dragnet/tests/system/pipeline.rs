@@ -168,7 +168,8 @@ fn whatever_is_killed_the_answer_stays() {
     let mut ids: Vec<String> = Vec::new();
     for victim in victims {
         // Each dies while a job is on the cluster; what was killed before it is back.
-        let under_way = |id: &String| drawing.api().job(id)["ended"].is_null();
+        let under_way =
+            |id: &String| matches!(drawing.api().job(id)["stage"].as_str(), Some("launch" | "monitor"));
         if !ids.last().is_some_and(under_way) {
             ids.push(drawing.api().submit(&over(&spec, &place)));
         }

@@ -449,8 +449,12 @@ impl SqlStore {
         work: impl FnOnce(&mut dyn Db) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let readers = self.readers.clone();
-        let _slot = self.reading.acquire().await;
-        let task = tokio::task::spawn_blocking(move || readers.with(work));
+        let slot = self.reading.clone().acquire_owned().await;
+        // Who asked may be gone; the connection is in use until it has answered.
+        let task = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            readers.with(work)
+        });
         task.await.map_err(|e| Error::Unavailable(format!("a reader ended: {e}")))?
     }
 }
@@ -499,9 +503,9 @@ impl Store for SqlStore {
         self.read(move |db| reads::unconsumed(db, &group, first, last)).await
     }
 
-    async fn confirm(&self, tenant: &str, work: &str, controller: &str) -> Result<(), Error> {
-        let (tenant, work, controller) = (tenant.to_owned(), work.to_owned(), controller.to_owned());
-        self.write(move |tx| verbs::confirm(tx, &tenant, &work, &controller)).await
+    async fn confirm(&self, tenant: Option<&str>, work: &str, controller: &str) -> Result<(), Error> {
+        let (tenant, work, controller) = (tenant.map(str::to_owned), work.to_owned(), controller.to_owned());
+        self.write(move |tx| verbs::confirm(tx, tenant.as_deref(), &work, &controller)).await
     }
 
     async fn confirmed(&self, work: &str, controller: &str) -> Result<bool, Error> {

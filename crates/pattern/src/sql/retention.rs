@@ -9,7 +9,7 @@ use crate::store::{Expired, KEY_LIFE};
 /// What may be forgotten: it has ended, no controller has anything to do for it, and its key has lived long enough.
 const OVER: &str = "w.ended_ms is not null and w.ended_ms < ?1 \
     and (w.created_ms <= ?2 or not exists (select 1 from idempotency_key k where k.work_id = w.id)) \
-    and not exists (select 1 from controller c where c.work_id = w.id and c.step in ('waiting', 'running'))";
+    and not exists (select 1 from controller c where c.work_id = w.id and c.step in ('waiting', 'running', 'parked'))";
 
 /// Works that were accepted by then have keys that may go.
 fn keys_before(now_ms: i64) -> i64 {

@@ -637,9 +637,16 @@ pub(super) fn relayed(tx: &mut Tx<'_>, messages: &[i64]) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn confirm(tx: &mut Tx<'_>, tenant: &str, work: &str, controller: &str) -> Result<(), Error> {
+pub(super) fn confirm(
+    tx: &mut Tx<'_>,
+    tenant: Option<&str>,
+    work: &str,
+    controller: &str,
+) -> Result<(), Error> {
     tx.lock(work)?;
-    work_of_tenant(tx.db, tenant, work)?;
+    if let Some(tenant) = tenant {
+        work_of_tenant(tx.db, tenant, work)?;
+    }
     if step_of(tx, work, controller)?.is_none() {
         return Err(Error::NoSuchWork(format!("{work}/{controller}")));
     }

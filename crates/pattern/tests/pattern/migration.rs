@@ -78,7 +78,7 @@ async fn goes_on(store: Arc<dyn Store>) {
     let kinds: Vec<String> =
         store.events("w", 0, 9).await.unwrap().into_iter().map(|event| event.kind).collect();
     assert_eq!(kinds, ["accepted", "left.seen"]);
-    store.confirm("t", "w", "left").await.unwrap();
+    store.confirm(None, "w", "left").await.unwrap();
 }
 
 fn is_refused<T>(opened: Result<T, Error>) -> bool {

@@ -563,7 +563,7 @@ async fn what_ended_long_ago_is_forgotten(store: &Arc<dyn Store>) {
     for id in [&keyed, &plain, &busy] {
         end(store, id).await;
     }
-    store.confirm("t", &plain, "left").await.unwrap();
+    store.confirm(Some("t"), &plain, "left").await.unwrap();
     store.send(&busy, "begin").await.unwrap();
     assert_eq!(
         expired(LATER).await,
@@ -651,14 +651,14 @@ async fn a_confirmation_is_kept_and_its_row_looks(store: &Arc<dyn Store>) {
     for (tenant, work, name) in
         [("t", "nothing", "left"), ("t", id.as_str(), "nobody"), ("u", id.as_str(), "left")]
     {
-        let refused = store.confirm(tenant, work, name).await;
+        let refused = store.confirm(Some(tenant), work, name).await;
         assert!(matches!(refused, Err(Error::NoSuchWork(_))), "{tenant} {work} {name}");
     }
     let claim = claim_one(store, "left", "o").await;
     store.advance(&claim.fence, Advance::to(Next::Again(LEASE))).await.unwrap();
     assert!(!store.confirmed(&id, "left").await.unwrap() && none(store, "left").await);
     for _ in 0..2 {
-        store.confirm("t", &id, "left").await.unwrap();
+        store.confirm(Some("t"), &id, "left").await.unwrap();
     }
     assert!(store.confirmed(&id, "left").await.unwrap());
     claim_one(store, "left", "o").await;
