@@ -1,7 +1,7 @@
 //! Hits, as JSON lines and paged; or counted.
 
 use crate::gate::Agreed;
-use crate::jobs::{answer, attached, find, output_of};
+use crate::jobs::{answer, attached, find, output_of, tag_of};
 use crate::routes::JSON;
 use crate::{Api, Caller, Problem};
 use axum::Extension;
@@ -86,7 +86,11 @@ pub(crate) async fn hits(
             })?;
             answer(StatusCode::OK, &json!({ "hits": hits, "next": next }))
         }
-        lines => ([(header::CONTENT_TYPE, lines)], page.lines).into_response(),
+        lines => {
+            // Whether there is more is a part of what is found.
+            let tag = tag_of(&format!("{}{next:?}", page.lines));
+            ([(header::CONTENT_TYPE, lines.to_owned()), (header::ETAG, tag)], page.lines).into_response()
+        }
     };
     let mut response = attached(response, &id, if media == JSON { "hits.json" } else { "hits.jsonl" });
     if let Some(cursor) = next {

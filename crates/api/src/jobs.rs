@@ -42,7 +42,7 @@ pub(crate) fn tagged(media: &'static str, text: impl Into<Body> + AsRef<str>) ->
     ([(header::CONTENT_TYPE, media.to_owned()), (header::ETAG, tag)], text.into()).into_response()
 }
 
-fn tag_of(text: &str) -> String {
+pub(crate) fn tag_of(text: &str) -> String {
     format!("\"{}\"", &Digest::of_file(text.as_bytes())[..16])
 }
 

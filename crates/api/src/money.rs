@@ -19,9 +19,9 @@ use serde_json::json;
 
 /// The most events of one page.
 const EVENTS_MAX: usize = 1000;
-/// The invoice's page has a style of its own and nothing else.
-const PAGE_POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
+/// The invoice's page has a style of its own, which is known by its hash, and nothing else.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'sha256-/KLoMMubxx3wnIn/Pj/nf/W9Wl34VBakuM9M8Py9nkE='; \
+                           base-uri 'none'; frame-ancestors 'none'";
 
 /// The answer to `validate_only=true`: the plan of a job that is not submitted.
 pub(crate) async fn plan(api: &Api, caller: &Caller, spec: &JobSpec) -> Result<Response, Problem> {
@@ -147,4 +147,21 @@ pub(crate) fn refuse_foreign(api: &Api, caller: &Caller, spec: &JobSpec) -> Resu
         })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use sha2::{Digest, Sha256};
+
+    /// CSP 3, 8.2: else a browser would show the page without its style.
+    #[test]
+    fn the_page_s_style_is_the_one_that_is_allowed() {
+        let page = include_str!("../../job/src/invoice.html");
+        let style = page.split_once("<style>").and_then(|(_, rest)| Some(rest.split_once("</style>")?.0));
+        let hash = STANDARD.encode(Sha256::digest(style.expect("a style")));
+        assert!(PAGE_POLICY.contains(&format!("'sha256-{hash}'")), "{hash}");
+    }
 }

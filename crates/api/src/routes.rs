@@ -124,7 +124,7 @@ pub static ROUTES: &[Route] = &[
         gives: &[JSON],
         about: Some(About {
             name: "cancelJob",
-            summary: "End a job with what it has",
+            summary: "End a job, keeping its results so far",
             description: "Records the wish; harmless when the job has ended.",
             parameters: &[],
             takes: None,
@@ -141,7 +141,7 @@ pub static ROUTES: &[Route] = &[
         gives: &[JSON],
         about: Some(About {
             name: "redriveJob",
-            summary: "Send a parked job on its way again",
+            summary: "Resume a parked job",
             description: "From the stage at which it is parked; harmless when nothing is.",
             parameters: &[],
             takes: None,
@@ -177,7 +177,7 @@ pub static ROUTES: &[Route] = &[
         gives: &[JSON],
         about: Some(About {
             name: "getCoverage",
-            summary: "Show what a job read, what it did not and why",
+            summary: "Show what a job read, what it skipped, and why",
             description: "Known once the run is sealed: until then 409 with `Retry-After`.",
             parameters: &["If-None-Match"],
             takes: None,
@@ -230,7 +230,7 @@ pub static ROUTES: &[Route] = &[
         gives: &[JSON],
         about: Some(About {
             name: "confirmEvent",
-            summary: "Confirm an event that was published to a group beyond the service",
+            summary: "Confirm an event that was published to an external group",
             description: "What isn't confirmed in time is published again.",
             parameters: &[],
             takes: Some("Confirmation"),

@@ -202,23 +202,25 @@ pub(crate) const ROWS: &[Row] = &[
         reference: "RFC 9110, 13.1.2",
         check: |suite| {
             row(|| {
-                let path = suite.job()?;
-                while_still(suite, &path, |get| {
-                    let tag = get.header("etag").to_owned();
-                    said(!tag.is_empty(), "a job has no ETag")?;
-                    for (known, status) in [
-                        (tag.clone(), 304),
-                        (format!("W/{tag}"), 304),
-                        (format!("\"a\", {tag}"), 304),
-                        ("*".into(), 304),
-                        ("\"a\"".into(), 200),
-                    ] {
-                        let answer = suite.ask("GET", &path, &[("If-None-Match", &known)], None);
-                        let empty = status == 200 || answer.body.is_empty();
-                        holds(answer.status == status && answer.header("etag") == tag && empty, &answer)?;
-                    }
-                    Ok(())
-                })
+                for path in [suite.job()?, format!("{}/hits", suite.job()?)] {
+                    while_still(suite, &path, |get| {
+                        let tag = get.header("etag").to_owned();
+                        said(!tag.is_empty(), &format!("{path} has no ETag"))?;
+                        for (known, status) in [
+                            (tag.clone(), 304),
+                            (format!("W/{tag}"), 304),
+                            (format!("\"a\", {tag}"), 304),
+                            ("*".into(), 304),
+                            ("\"a\"".into(), 200),
+                        ] {
+                            let answer = suite.ask("GET", &path, &[("If-None-Match", &known)], None);
+                            let empty = status == 200 || answer.body.is_empty();
+                            holds(answer.status == status && answer.header("etag") == tag && empty, &answer)?;
+                        }
+                        Ok(())
+                    })?;
+                }
+                Ok(())
             })
         },
     },
