@@ -1,10 +1,11 @@
 //! Objects on servers: read, written, listed; and what servers do when they are busy, broken or false.
 
 use crate::cluster::Cluster;
-use crate::harness::{Sandbox, spec, undisturbed};
+use crate::harness::{Sandbox, gzip, spec, undisturbed};
 use crate::servers::{self, Behind, Fault, Faulty, ask};
 use serde_json::{Value as Json, json};
 use std::path::Path;
+use std::process::Command;
 
 /// The names of the corpus' files, in order.
 fn names(data: &Path) -> Vec<String> {
@@ -83,6 +84,51 @@ fn a_job_gives_the_same_answer_wherever_objects_and_output_lie() {
     let sandbox = Sandbox::new();
     let output = sandbox.path("out").display().to_string();
     assert_eq!(answer_of(&sandbox, &output, &over(&local, manifest)), expected);
+}
+
+/// Lets everybody read all of a bucket: arguments are the server's URL and the bucket.
+const EVERYBODY_READS: &str = "
+import boto3, sys
+client = boto3.client('s3', endpoint_url=sys.argv[1], aws_access_key_id='a', aws_secret_access_key='b', region_name='us-east-1')
+for found in client.list_objects_v2(Bucket=sys.argv[2])['Contents']:
+    client.put_object_acl(Bucket=sys.argv[2], Key=found['Key'], ACL='public-read')
+";
+
+/// Common Crawl's `warc.paths.gz`: gzipped, its lines relative to the bucket or host that it lies in, or to a base; and
+/// without credentials, as the data are everybody's.
+#[test]
+fn lists_of_a_crawl_are_read_as_they_are() {
+    let Some(s3) = servers::s3() else { return };
+    let files = Sandbox::new();
+    let data = files.corpus();
+    let local = spec(&data);
+    let expected = answer(&undisturbed(&local));
+    let put =
+        |key: &str, bytes: &[u8]| assert_eq!(ask(&s3.address, "PUT", &format!("/crawl/{key}"), bytes).0, 200);
+    let mut list = String::new();
+    for name in names(&data) {
+        let key = format!("crawl-data/CC-MAIN/{name}");
+        put(&key, &std::fs::read(data.join(name)).unwrap());
+        list += &(key + "\n");
+    }
+    let list = gzip(list.as_bytes(), 6);
+    put("crawl-data/warc.paths.gz", &list);
+    let url = format!("http://{}", s3.address);
+    let python = servers::needed("DRAGNET_TEST_PYTHON").unwrap();
+    assert!(Command::new(python).args(["-c", EVERYBODY_READS, &url, "crawl"]).status().unwrap().success());
+    let mut env = servers::s3_env(&s3.address);
+    env.retain(|(name, _)| !name.contains("KEY"));
+    let sandbox = Sandbox { env, ..Sandbox::new() };
+    let (here, root) = (sandbox.write("warc.paths.gz", &list), format!("{url}/crawl"));
+    let output = sandbox.path("out").display().to_string();
+    for manifest in [
+        json!({ "manifest": "s3://crawl/crawl-data/warc.paths.gz" }),
+        json!({ "manifest": here, "base": "s3://crawl/" }),
+        json!({ "manifest": here, "base": root }),
+        json!({ "manifest": format!("{root}/crawl-data/warc.paths.gz"), "base": format!("{root}/") }),
+    ] {
+        assert_eq!(answer_of(&sandbox, &output, &over(&local, manifest.clone())), expected, "{manifest}");
+    }
 }
 
 /// A certificate that nobody vouches for ends in a gap; one that is vouched for is as good as plain HTTP.
