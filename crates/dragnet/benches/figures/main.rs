@@ -27,7 +27,7 @@ cargo bench -p dragnet --all-features --bench figures -- NAME
 tiny                  a tiny job, from post to finished
 submissions           durable submissions against a bare group-commit loop
 postgres URL          the same on PostgreSQL, in schemas that it makes
-hops [URL]            steps in a second where claims and steps are batched; with URL on PostgreSQL
+hops [URL]            steps in a second where claims and steps are batched, against a bare loop; with URL on PostgreSQL
 flat [MOST]           lists, sweeper and claims over 1,000 to 1,000,000 ended jobs
 fairness              shards of a crowd of 10,000 jobs that run before another tenant's small one
 http                  processor time of a submission beyond the store's; a job among 100,000
@@ -52,10 +52,12 @@ fn main() {
             let folder = tempfile::tempdir().unwrap();
             let store = sqlite::open(&folder.path().join("hops.db"), MACHINES, &[TABLES]).unwrap();
             hops::hops("SQLite", Arc::new(store));
+            hops::bare_sqlite(&folder.path().join("bare.db"));
         }
         ["hops", url] => {
             let store = postgres::open(&service::schema(url), MACHINES, &[TABLES]).unwrap();
             hops::hops("PostgreSQL", Arc::new(store));
+            hops::bare_postgres(&service::schema(url));
         }
         ["flat"] => store::flat(1_000_000),
         ["flat", most] => store::flat(most.parse().unwrap()),
