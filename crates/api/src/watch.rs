@@ -3,11 +3,10 @@
 
 use crate::Problem;
 use axum::http::StatusCode;
-use dragnet_pattern::{Error, Statement, Status, Store};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use dragnet_pattern::{Error, Place, Places, Statement, Status, Store};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Clients that follow events or wait for a job at once in one process: each costs a few reads a second. And of them, of one
@@ -20,26 +19,18 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_m
 /// Who waits in this process.
 #[derive(Debug, Clone)]
 pub(crate) struct Watches {
-    places: Arc<Semaphore>,
-    shares: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
+    places: Arc<Places>,
     stopped: watch::Receiver<bool>,
 }
 
 impl Watches {
     pub(crate) fn new(stopped: watch::Receiver<bool>) -> Watches {
-        Watches { places: Arc::new(Semaphore::new(WATCHERS_MAX)), shares: Arc::default(), stopped }
+        Watches { places: Arc::new(Places::new(WATCHERS_MAX, WATCHERS_OF_ONE)), stopped }
     }
 
     /// A place among those who wait, and among those of a tenant.
     pub(crate) fn enter(&self, tenant: &str) -> Result<Watch, Problem> {
-        let share = {
-            let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-            shares.retain(|_, share| Arc::strong_count(share) > 1);
-            let new = || Arc::new(Semaphore::new(WATCHERS_OF_ONE));
-            shares.entry(tenant.to_owned()).or_insert_with(new).clone()
-        };
-        let own = share.try_acquire_owned();
-        let (Ok(own), Ok(place)) = (own, self.places.clone().try_acquire_owned()) else {
+        let Some(place) = self.places.take(tenant) else {
             let detail = format!(
                 "as many clients follow events or wait for jobs as may, {WATCHERS_MAX} in all and {WATCHERS_OF_ONE} of a tenant"
             );
@@ -47,14 +38,14 @@ impl Watches {
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-watchers", title, detail)
                 .retry_after(5));
         };
-        Ok(Watch { _places: (own, place), stopped: self.stopped.clone(), pause: PAUSE.0 })
+        Ok(Watch { _place: place, stopped: self.stopped.clone(), pause: PAUSE.0 })
     }
 }
 
 /// One who waits.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    _places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    _place: Place,
     stopped: watch::Receiver<bool>,
     pause: Duration,
 }

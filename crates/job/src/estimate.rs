@@ -13,16 +13,15 @@ use crate::{budget, view};
 use dragnet_kernel::coverage::{Class, Reason};
 use dragnet_kernel::{Codec, Format};
 use dragnet_objects::Policy;
-use dragnet_pattern::{Filter, Page, Status, Store};
+use dragnet_pattern::{Filter, Page, Places, Status, Store};
 use dragnet_run::{Object, Plan};
 use dragnet_tenant::{self as tenant, Tenant};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// The longest that an estimate takes.
 pub const TIME_MAX: Duration = Duration::from_secs(10);
@@ -30,10 +29,9 @@ pub const TIME_MAX: Duration = Duration::from_secs(10);
 const TIME_FOR_SUMS: Duration = Duration::from_millis(500);
 /// Objects that are looked at side by side.
 const LOOKS: usize = 16;
-/// Estimates that are drawn up at once; more wait, and their time runs.
-static AT_ONCE: Semaphore = Semaphore::const_new(4);
-/// Of them, of one tenant: its slow servers must not keep others from an answer.
-const AT_ONCE_OF_ONE: usize = 2;
+/// Estimates that are drawn up at once, and of them those of one tenant, whose slow servers must not keep others from an
+/// answer. More wait, and their time runs.
+static AT_ONCE: LazyLock<Places> = LazyLock::new(|| Places::new(4, 2));
 /// Objects that can't be read and are named one by one; all are counted.
 const UNREADABLE_NAMED_MAX: usize = 100;
 /// Archives of which some records are counted, and how much of each is read and decoded for it.
@@ -180,7 +178,7 @@ pub async fn estimate(
     let (sees, sought) = (shared.clone(), spec.clone());
     let looking = async move {
         // A turn goes back when the thread ends, not when nobody waits for it any more.
-        let Some(turn) = turn_of(asks).await else { return };
+        let Some(turn) = AT_ONCE.wait(asks).await else { return };
         let _ = tokio::task::spawn_blocking(move || {
             look_around(&policy, &sought, ends, &sees);
             drop(turn);
@@ -204,18 +202,6 @@ pub async fn estimate(
             .push("these are more bytes than a job of the tenant may read: the job would fail".into());
     }
     Ok(estimate)
-}
-
-/// The right to look around, for as long as it is kept.
-async fn turn_of(tenant: &str) -> Option<(OwnedSemaphorePermit, SemaphorePermit<'static>)> {
-    static SHARES: Mutex<BTreeMap<String, Arc<Semaphore>>> = Mutex::new(BTreeMap::new());
-    let share = {
-        let mut shares = SHARES.lock().unwrap_or_else(PoisonError::into_inner);
-        shares.retain(|_, share| Arc::strong_count(share) > 1);
-        let new = || Arc::new(Semaphore::new(AT_ONCE_OF_ONE));
-        shares.entry(tenant.to_owned()).or_insert_with(new).clone()
-    };
-    Some((share.acquire_owned().await.ok()?, AT_ONCE.acquire().await.ok()?))
 }
 
 /// Lists the dataset for at most half the time, then looks at what was listed until time ends.
@@ -477,7 +463,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_tenant_has_no_more_than_its_share_of_turns() {
-        let soon = |tenant| tokio::time::timeout(Duration::from_secs(1), turn_of(tenant));
+        let soon = |tenant| tokio::time::timeout(Duration::from_secs(1), AT_ONCE.wait(tenant));
         let slow = [soon("slow").await, soon("slow").await];
         assert!(slow.iter().all(Result::is_ok));
         assert!(soon("slow").await.is_err(), "a third of one tenant waits");

@@ -37,6 +37,7 @@ mod dependency;
 mod error;
 pub mod machine;
 mod owner;
+mod places;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod sql;
@@ -54,6 +55,7 @@ pub use dependency::{Dependency, DependencyPolicy, Down, full_jitter};
 pub use error::Error;
 pub use machine::{Machine, Status, Step};
 pub use owner::{Owner, reap};
+pub use places::{Place, Places};
 pub use sql::{Sql, SqlStore, Tables};
 pub use store::{
     Accept, Accepted, Advance, Claim, Claimant, Event, Expired, Fence, Filter, Group, IdempotencyKey,

@@ -4,12 +4,9 @@ use crate::Endpoint;
 use crate::key::Key;
 use crate::sign::{signatures, valid};
 use dragnet_objects::Network;
-use dragnet_pattern::Claim;
+use dragnet_pattern::{Claim, Places};
 use serde_json::json;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ureq::http::Uri;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
@@ -50,15 +47,14 @@ pub(crate) struct Client {
     owner: String,
     own: ureq::Agent,
     others: ureq::Agent,
-    turns: Arc<Semaphore>,
-    shares: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+    /// The store's reads have their threads from the same pool, and an endpoint that never answers must not take them all.
+    turns: Places,
 }
 
 impl Client {
     pub(crate) fn new(reach: Reach) -> Client {
         let (own, others) = (Client::agent(reach.own), Client::agent(reach.others));
-        let (turns, shares) = (Arc::new(Semaphore::new(AT_ONCE)), Mutex::default());
-        Client { owner: reach.owner, own, others, turns, shares }
+        Client { owner: reach.owner, own, others, turns: Places::new(AT_ONCE, AT_ONCE_OF_ONE) }
     }
 
     fn agent(network: Network) -> ureq::Agent {
@@ -75,25 +71,12 @@ impl Client {
         ureq::Agent::with_parts(config, DefaultConnector::default(), resolver)
     }
 
-    /// The right to one attempt: the store's reads have their threads from the same pool, and an endpoint that never
-    /// answers must not take them all.
-    async fn turn(&self, tenant: &str) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
-        let share = {
-            let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-            shares.retain(|_, share| Arc::strong_count(share) > 1);
-            let new = || Arc::new(Semaphore::new(AT_ONCE_OF_ONE));
-            shares.entry(tenant.to_owned()).or_insert_with(new).clone()
-        };
-        let own = share.acquire_owned().await.ok()?;
-        Some((own, self.turns.clone().acquire_owned().await.ok()?))
-    }
-
     /// Posts the event of a work that has ended. Its id is the work's and the endpoint's, so it stays over repetitions.
     /// Signs with the secrets that are valid when its turn comes.
     pub(crate) async fn tell(&self, endpoint: &Endpoint, key: &Key, claim: &Claim) -> Answer {
         let id = format!("{}/{}", claim.work.id, endpoint.id);
         let body = event(&id, claim).to_string();
-        let turn = self.turn(&claim.work.tenant).await;
+        let turn = self.turns.wait(&claim.work.tenant).await;
         // The attempt's own time: it may have waited for its turn.
         let now_ms = jiff::Timestamp::now().as_millisecond();
         let timestamp_s = now_ms / 1000;
