@@ -149,12 +149,8 @@ pub(crate) struct Service {
     runtime: Runtime,
 }
 
-/// The folder by which this machine's processes tell each other how long servers want to be left alone.
-fn manners(state: &Path) -> Result<PathBuf> {
-    let folder = state.join("manners");
-    make_private(&folder)?;
-    Ok(folder)
-}
+/// The folder, in the state folder, by which this machine's processes tell each other how long servers want to be left alone.
+const MANNERS: &str = "manners";
 
 /// Requests at once to one server of objects, where nothing is said.
 const HOST_CONNECTIONS: usize = 32;
@@ -171,11 +167,13 @@ impl Service {
         make_private(&state)?;
         let state =
             state.canonicalize().with_context(|| format!("find the state folder `{}`", state.display()))?;
+        let manners = state.join(MANNERS);
+        make_private(&manners)?;
         let rates = read_rates(args.rates.as_deref())?;
         dragnet_objects::set_limits(dragnet_objects::Limits {
             connections: Some(args.connections()),
             bytes_per_s: args.host_mib_s.map(|mib| mib << 20),
-            manners: Some(manners(&state)?),
+            manners: Some(manners),
         });
         let store = open_store(args, &state)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -333,7 +331,7 @@ impl Service {
         if let Some(mib) = self.args.host_mib_s {
             say("--host-bytes-s", (mib << 20) / mappers as u64);
         }
-        arguments.extend(["--manners".into(), manners(&self.state)?.display().to_string()]);
+        arguments.extend(["--manners".into(), self.state.join(MANNERS).display().to_string()]);
         arguments.extend(self.args.reach.mapper_flags(self.strangers));
         Ok(MapperCommand { program, arguments })
     }

@@ -70,17 +70,19 @@ impl Webhooks {
             Failure::Down { dependency: KEY.into(), reason, after: after.max(Duration::from_secs(1)) }
         };
         let key = Key::at(&self.key_file).map_err(|e| wrong(e.to_string()))?;
-        let unsigned = |endpoint: &Endpoint| sign::valid(&endpoint.secrets, &key, claim.now_ms).err();
-        let signed: Vec<&Endpoint> = due.iter().copied().filter(|one| unsigned(one).is_none()).collect();
-        match due.iter().find_map(|endpoint| unsigned(endpoint)) {
-            Some(why) if signed.is_empty() => Err(wrong(why.to_string())),
-            _ => {
-                let key = &key;
-                let told =
-                    signed.into_iter().map(|to| async move { (to, self.client.tell(to, key, claim).await) });
-                Ok(join_all(told).await)
+        let (mut signed, mut unsigned) = (Vec::new(), None);
+        for endpoint in due {
+            match sign::valid(&endpoint.secrets, &key, claim.now_ms) {
+                Ok(_) => signed.push(*endpoint),
+                Err(why) => unsigned = unsigned.or(Some(why)),
             }
         }
+        if let Some(why) = unsigned.filter(|_| signed.is_empty()) {
+            return Err(wrong(why.to_string()));
+        }
+        let key = &key;
+        let told = signed.into_iter().map(|to| async move { (to, self.client.tell(to, key, claim).await) });
+        Ok(join_all(told).await)
     }
 }
 

@@ -68,7 +68,8 @@ impl Controller for Launch {
         let mut policy = self.guard.policy(&tenant);
         if !policy.is_open() {
             // Other processes may have made others since this one started.
-            policy.never.extend(outputs(store).await?);
+            let outputs = outputs(store).await?;
+            policy.never.extend(outputs.into_iter().filter(|output| !self.guard.own.contains(output)));
         }
         let plan = match blocking(move || plan_of(&spec, &by, &output, &of, policy)).await? {
             Ok(plan) => plan,

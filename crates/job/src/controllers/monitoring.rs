@@ -88,14 +88,12 @@ impl Default for Memo {
 }
 
 impl Memo {
-    /// What the last tick left; the first one finds nothing. What can't be understood is not forgotten: a decision may be in it.
+    /// What the last tick left; the first one finds nothing in it. What can't be understood is not forgotten: a decision may
+    /// be in it.
     fn of(claim: &Claim) -> Result<Memo, Failure> {
-        match &claim.row.memo {
-            serde_json::Value::Null => Ok(Memo::default()),
-            memo => serde_json::from_value(memo.clone()).map_err(|e| {
-                Failure::Park(format!("what Monitoring remembers of the job is not understood: {e}"))
-            }),
-        }
+        serde_json::from_value(claim.row.memo.clone()).map_err(|e| {
+            Failure::Park(format!("what Monitoring remembers of the job is not understood: {e}"))
+        })
     }
 }
 

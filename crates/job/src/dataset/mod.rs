@@ -193,14 +193,8 @@ fn all(policy: &Policy, dataset: &[Source], found: &mut dyn FnMut(Named) -> bool
         }
         if goes_on && (!several || seen.insert(named.place.uri())) {
             objects += 1;
-            if objects > OBJECTS_MAX {
-                refused = Err(Error::Entry(format!(
-                    "it names more than {OBJECTS_MAX} objects: search it by several jobs"
-                )));
-                goes_on = false;
-                return false;
-            }
-            goes_on = found(named);
+            refused = if objects > OBJECTS_MAX { Err(too_many()) } else { Ok(()) };
+            goes_on = refused.is_ok() && found(named);
         }
         goes_on
     };
@@ -219,6 +213,10 @@ fn all(policy: &Policy, dataset: &[Source], found: &mut dyn FnMut(Named) -> bool
         }
     }
     refused
+}
+
+fn too_many() -> Error {
+    Error::Entry(format!("it names more than {OBJECTS_MAX} objects: search it by several jobs"))
 }
 
 /// Where the first character stands that makes an entry a glob, if one does; the brackets around a server's address don't.

@@ -131,12 +131,14 @@ fn deepest(e: &object_store::Error) -> String {
     said.chars().take(300).collect()
 }
 
+/// What names another endpoint than AWS's own, as its own tools read it.
+const S3_ENDPOINT: [&str; 3] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+
 /// The server behind a bucket: what it may be asked for is shared by all of its buckets. AWS has one for each.
 fn server_of(scheme: &str, name: &str) -> String {
     let endpoint = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok());
     match scheme {
-        "s3" => endpoint(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"])
-            .unwrap_or_else(|| name.to_owned()),
+        "s3" => endpoint(&S3_ENDPOINT).unwrap_or_else(|| name.to_owned()),
         "gs" | "az" => format!("{scheme}:"),
         _ => name.to_owned(),
     }
@@ -146,6 +148,7 @@ fn connect(uri: &str, scheme: &str, authority: &str, name: &str) -> Result<Arc<d
     // The only one in the process; another part of it may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let wrong = |e: object_store::Error| Error::Uri(format!("`{name}`: {}", deepest(&e)));
+    let polite = Polite::of(&server_of(scheme, name));
     let is_plain = |names: &[&str]| {
         names.iter().any(|name| std::env::var(name).is_ok_and(|endpoint| endpoint.starts_with("http://")))
     };
@@ -161,11 +164,9 @@ fn connect(uri: &str, scheme: &str, authority: &str, name: &str) -> Result<Arc<d
             ];
             let builder = AmazonS3Builder::from_env().with_bucket_name(authority);
             let builder = if is_set(&known) { builder } else { builder.with_skip_signature(true) };
-            let plain = is_plain(&["AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3"]);
+            let plain = is_plain(&S3_ENDPOINT);
             let builder = builder.with_client_options(options(plain)).with_retry(retries());
-            Arc::new(
-                builder.with_http_connector(Polite::of(&server_of(scheme, name))).build().map_err(wrong)?,
-            )
+            Arc::new(builder.with_http_connector(polite).build().map_err(wrong)?)
         }
         "gs" => {
             let known = [
@@ -178,9 +179,7 @@ fn connect(uri: &str, scheme: &str, authority: &str, name: &str) -> Result<Arc<d
             let builder = if is_set(&known) { builder } else { builder.with_skip_signature(true) };
             let plain = is_plain(&["GOOGLE_BASE_URL"]);
             let builder = builder.with_client_options(options(plain)).with_retry(retries());
-            Arc::new(
-                builder.with_http_connector(Polite::of(&server_of(scheme, name))).build().map_err(wrong)?,
-            )
+            Arc::new(builder.with_http_connector(polite).build().map_err(wrong)?)
         }
         "az" => {
             let known = [
@@ -195,19 +194,11 @@ fn connect(uri: &str, scheme: &str, authority: &str, name: &str) -> Result<Arc<d
             let builder = if is_set(&known) { builder } else { builder.with_skip_signature(true) };
             let plain = is_set(&["AZURE_STORAGE_USE_EMULATOR"]);
             let builder = builder.with_client_options(options(plain)).with_retry(retries());
-            Arc::new(
-                builder.with_http_connector(Polite::of(&server_of(scheme, name))).build().map_err(wrong)?,
-            )
+            Arc::new(builder.with_http_connector(polite).build().map_err(wrong)?)
         }
         "http" | "https" => {
             let builder = HttpBuilder::new().with_url(name).with_client_options(options(scheme == "http"));
-            Arc::new(
-                builder
-                    .with_retry(retries())
-                    .with_http_connector(Polite::of(&server_of(scheme, name)))
-                    .build()
-                    .map_err(wrong)?,
-            )
+            Arc::new(builder.with_retry(retries()).with_http_connector(polite).build().map_err(wrong)?)
         }
         #[cfg(feature = "hdfs")]
         "hdfs" => {

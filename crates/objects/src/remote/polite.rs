@@ -1,8 +1,9 @@
 //! Politeness: what one process asks of one server at a time, and how it slows down when it is asked to.
 //!
 //! A server that answers 429 or 503, or 403 for what it has served before to whom it does not know by a signature (which
-//! is how some say "too fast"), is left alone by all requests of this process, for as long as its `Retry-After` says (RFC 9110, 10.2.3), else a
-//! little longer each time. When that is longer than a request can wait, it fails, and the job waits instead.
+//! is how some say "too fast"), is left alone by all processes that share a folder for it, for as long as its `Retry-After`
+//! says (RFC 9110, 10.2.3), else a little longer each time. When that is longer than a request can wait, it fails, and the
+//! job waits instead.
 
 use super::vetted;
 use async_trait::async_trait;
