@@ -14,8 +14,8 @@ use dragnet_job::{KIND, bill as bills, topic, view};
 use dragnet_kernel::Digest;
 use dragnet_pattern::{Accept, Filter, PRIORITY, Page, Row, Status, Work, crash};
 use dragnet_run::{Output, Report, ReportTotals};
-use serde::Deserialize;
-use serde_json::{Value as Json, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use std::time::Duration;
 
 /// Seconds between two looks at a job that we suggest.
@@ -27,9 +27,17 @@ const LIGHT_BYTES_MAX: usize = 200;
 const DEPTH_MAX: usize = 16;
 
 /// JSON, tagged where it is what was found.
-pub(crate) fn answer(status: StatusCode, body: &Json) -> Response {
-    // `Display` writes each word of it by itself. JSON that is JSON already never fails.
-    let text = serde_json::to_string(body).unwrap_or_default() + "\n";
+pub(crate) fn answer(status: StatusCode, body: &impl Serialize) -> Response {
+    written(status, text_of(body))
+}
+
+/// The line that says it.
+fn text_of(body: &impl Serialize) -> String {
+    // Nothing that is shown has keys that are no text, all that could fail.
+    serde_json::to_string(body).unwrap_or_default() + "\n"
+}
+
+fn written(status: StatusCode, text: String) -> Response {
     match status {
         StatusCode::OK => tagged(JSON, text),
         _ => (status, [(header::CONTENT_TYPE, JSON)], text).into_response(),
@@ -113,7 +121,7 @@ pub(crate) async fn submit(
         None => None,
     };
     let mut response = match ended {
-        Some(job) => answer(StatusCode::OK, &job),
+        Some(job) => written(StatusCode::OK, job),
         None => {
             // What is new has no rows yet, and needs no look at the store that could fail.
             let rows = match accepted.replayed {
@@ -136,13 +144,13 @@ pub(crate) async fn submit(
     Ok(response)
 }
 
-/// The job, once it has ended; nothing where that takes longer.
+/// The line that shows the job, once it has ended; nothing where that takes longer.
 async fn until_ended(
     api: &Api,
     caller: &Caller,
     work: &Work,
     wait: Duration,
-) -> Result<Option<Json>, Problem> {
+) -> Result<Option<String>, Problem> {
     let mut watch = api.watches.enter(&caller.tenant)?;
     let end = tokio::time::Instant::now() + wait;
     while !has_ended(&*api.store, &work.id).await? {
@@ -151,7 +159,7 @@ async fn until_ended(
         }
     }
     let (work, rows) = find(api, caller, &work.id).await?;
-    Ok(Some(view::of(&*api.store, &work, &rows).await?))
+    Ok(Some(text_of(&view::of(&*api.store, &work, &rows).await?)))
 }
 
 fn parse(body: &Bytes) -> Result<Json, Problem> {
@@ -224,6 +232,12 @@ pub(crate) struct ListQuery {
     created_before: Option<String>,
 }
 
+#[derive(Debug, Serialize)]
+struct List<'a> {
+    jobs: Vec<view::Summary<'a>>,
+    next: Option<&'a str>,
+}
+
 pub(crate) async fn list(
     State(api): State<Api>,
     caller: Caller,
@@ -256,8 +270,8 @@ pub(crate) async fn list(
     let more = works.len() > limit;
     works.truncate(limit);
     let next = works.last().filter(|_| more).map(|work| work.id.clone());
-    let jobs: Vec<Json> = works.iter().map(view::summary).collect();
-    let mut response = answer(StatusCode::OK, &json!({ "jobs": jobs, "next": next }));
+    let jobs = works.iter().map(view::summary).collect();
+    let mut response = answer(StatusCode::OK, &List { jobs, next: next.as_deref() });
     if let Some(Ok(link)) = next.map(|next| next_page(&uri, &next).parse()) {
         response.headers_mut().insert(header::LINK, link);
     }
@@ -302,9 +316,9 @@ pub(crate) async fn status(
     let end = preferences.wait().map(|wait| tokio::time::Instant::now() + wait);
     let (work, job) = loop {
         let (work, rows) = find(&api, &caller, &id).await?;
-        let job = view::of(&*api.store, &work, &rows).await?;
+        let job = text_of(&view::of(&*api.store, &work, &rows).await?);
         let Some(end) = end.filter(|_| !work.status.is_terminal()) else { break (work, job) };
-        let tag = tag_of(&(job.to_string() + "\n"));
+        let tag = tag_of(&job);
         if headers.contains_key(header::IF_NONE_MATCH) && !gate::names(&headers, &tag) {
             break (work, job);
         }
@@ -316,7 +330,7 @@ pub(crate) async fn status(
             break (work, job);
         }
     };
-    let mut response = answer(StatusCode::OK, &job);
+    let mut response = written(StatusCode::OK, job);
     if !work.status.is_terminal() {
         response.headers_mut().insert(header::RETRY_AFTER, LOOK_AGAIN_S.into());
     }
@@ -367,8 +381,7 @@ pub(crate) async fn coverage(
         }
         _ => return Err(Problem::not_ready("the coverage is known when the run has been sealed")),
     };
-    let body = serde_json::to_value(&report).map_err(|e| Problem::not_ready(e.to_string()))?;
-    Ok(attached(answer(StatusCode::OK, &body), &id, "coverage.json"))
+    Ok(attached(answer(StatusCode::OK, &report), &id, "coverage.json"))
 }
 
 pub(crate) async fn bill(
@@ -378,7 +391,7 @@ pub(crate) async fn bill(
 ) -> Result<Response, Problem> {
     find(&api, &caller, &id).await?;
     let bill = bills::of(&*api.store, &caller.tenant, &id).await?;
-    Ok(attached(answer(StatusCode::OK, &json!(bill)), &id, "bill.json"))
+    Ok(attached(answer(StatusCode::OK, &bill), &id, "bill.json"))
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(crate) async fn plan(api: &Api, caller: &Caller, spec: &JobSpec) -> Result<R
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "dataset", title, other.to_string())
         }
     })?;
-    Ok(answer(StatusCode::OK, &json!(plan)))
+    Ok(answer(StatusCode::OK, &plan))
 }
 
 /// Refuses a job whose budget is spent already; what is only reserved may come back. A request that is repeated is
@@ -92,7 +92,7 @@ pub(crate) async fn invoice(
             let media = (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
             ([media, policy], invoice.html()).into_response()
         }
-        _ => answer(StatusCode::OK, &json!(invoice)),
+        _ => answer(StatusCode::OK, &invoice),
     })
 }
 
