@@ -4,6 +4,7 @@
 //! taken back. A sealed job can also be read in the dataset's order.
 
 use crate::controllers::Job;
+use base16ct::lower;
 use dragnet_kernel::Hit;
 use dragnet_pattern::{Statement, Store, Work};
 use dragnet_run::{CommitRecord, Output, Sealed};
@@ -345,8 +346,7 @@ pub fn redact(line: &str) -> String {
 }
 
 fn veil(matched: &str) -> String {
-    let hash: String =
-        Sha256::digest(matched.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect();
+    let hash = lower::encode_string(&Sha256::digest(matched.as_bytes())[..8]);
     format!("{}…sha256:{hash}", matched.chars().take(4).collect::<String>())
 }
 

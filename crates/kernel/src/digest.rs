@@ -10,6 +10,7 @@
 //!
 //! `match` is the bytes that the hit shows: those of `match_base64` where it has one, else of `match`.
 
+use base16ct::lower;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
@@ -61,7 +62,7 @@ impl Digest {
 
     /// SHA-256 of a file's bytes, in hexadecimal: not a sum, but the same hash.
     pub fn of_file(bytes: &[u8]) -> String {
-        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+        lower::encode_string(&Sha256::digest(bytes))
     }
 
     /// Adds another sum.

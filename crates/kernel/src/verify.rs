@@ -4,6 +4,7 @@ use crate::coverage::{Reason, Skip};
 use crate::object::{ReadAt, Window};
 use crate::records::{Head, warc};
 use crate::{Error, http};
+use base16ct::lower;
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::Sha256;
@@ -74,7 +75,11 @@ impl Stated {
         if is(value, &digest) {
             return Ok(None);
         }
-        gap(format!("the manifest states {stated}, and it has {}:{}", algorithm.name(), hex(&digest)))
+        gap(format!(
+            "the manifest states {stated}, and it has {}:{}",
+            algorithm.name(),
+            lower::encode_string(&digest)
+        ))
     }
 }
 
@@ -132,11 +137,7 @@ impl Algorithm {
 
 /// Whether a stated value is a digest, in base32 or hexadecimal.
 fn is(value: &str, digest: &[u8]) -> bool {
-    value.eq_ignore_ascii_case(&base32(digest)) || value.eq_ignore_ascii_case(&hex(digest))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    value.eq_ignore_ascii_case(&base32(digest)) || value.eq_ignore_ascii_case(&lower::encode_string(digest))
 }
 
 /// Base32 without padding (RFC 4648, 6), as archives write digests.

@@ -12,6 +12,7 @@
 //! The store has SHA-256 of the key. A slow hash as for passwords would add nothing: the secret has 256 random bits,
 //! so there is no list of likely ones to try, and each request would pay for it.
 
+use base16ct::lower;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use subtle::ConstantTimeEq;
@@ -91,7 +92,7 @@ pub struct Presented {
 impl Presented {
     /// As it is stored.
     pub(crate) fn hex(&self) -> String {
-        self.hash.iter().map(|byte| format!("{byte:02x}")).collect()
+        lower::encode_string(&self.hash)
     }
 
     /// Whether it is another that is known; takes as long whatever differs.

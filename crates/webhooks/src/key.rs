@@ -1,6 +1,7 @@
 //! The key that endpoints' secrets are made of. It lies in a file beside the service, and the store has no more of a secret
 //! than the salt that it was made with: who reads the store, or a dump of it, can sign nothing.
 
+use base16ct::{lower, mixed};
 use getrandom::Error as Random;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -67,7 +68,7 @@ impl Key {
 
     pub(crate) fn of(bytes: [u8; BYTES]) -> Key {
         let name = derived(&bytes, b"name");
-        Key { bytes, name: digits(&name[..4]) }
+        Key { bytes, name: lower::encode_string(&name[..4]) }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -101,7 +102,7 @@ fn make(file: &Path) -> Result<(), KeyError> {
     let beside = file.with_extension(format!("new-{}", Key::of(bytes).name()));
     let made = || {
         let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        writeln!(new, "{}", digits(&bytes))?;
+        writeln!(new, "{}", lower::encode_string(&bytes))?;
         if rustix::process::geteuid().is_root() {
             // An operator makes it for the service, whose folder it is.
             let of = fs::metadata(folder)?;
@@ -118,17 +119,10 @@ fn make(file: &Path) -> Result<(), KeyError> {
     made.map_err(wrong)
 }
 
-pub(crate) fn digits(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn bytes_of(digits: &str) -> Option<[u8; BYTES]> {
-    if digits.len() != 2 * BYTES || !digits.is_ascii() {
-        return None;
-    }
-    let byte = |n: usize| u8::from_str_radix(&digits[2 * n..2 * n + 2], 16).ok();
-    let bytes: Option<Vec<u8>> = (0..BYTES).map(byte).collect();
-    bytes?.try_into().ok()
+    let mut bytes = [0; BYTES];
+    let read = mixed::decode(digits, &mut bytes).ok()?.len();
+    (read == BYTES).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -148,7 +142,7 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert_ne!(keys[0].secret("a"), keys[0].secret("b"));
-        assert!(!format!("{:?}", keys[0]).contains(&digits(&keys[0].bytes)));
+        assert!(!format!("{:?}", keys[0]).contains(&lower::encode_string(&keys[0].bytes)));
         for text in ["", "soon", &"g".repeat(64), &"0".repeat(63), &"é".repeat(32)] {
             fs::write(&file, text).unwrap();
             assert!(Key::at(&file).unwrap_err().to_string().contains("64 hexadecimal digits"), "{text}");

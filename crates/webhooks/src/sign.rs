@@ -1,6 +1,7 @@
 //! Signatures as Standard Webhooks has them: HMAC-SHA256 over `id.timestamp.body`, one for each secret that is valid.
 
-use crate::key::{Key, digits};
+use crate::key::Key;
+use base16ct::lower;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -52,7 +53,10 @@ impl Secret {
     pub(crate) fn random(key: &Key) -> Result<Secret, getrandom::Error> {
         let mut salt = [0; SALT_BYTES];
         getrandom::fill(&mut salt)?;
-        Ok(Secret { made: Made::Of { key: key.name().into(), salt: digits(&salt) }, until_ms: None })
+        Ok(Secret {
+            made: Made::Of { key: key.name().into(), salt: lower::encode_string(&salt) },
+            until_ms: None,
+        })
     }
 
     /// As the endpoint's owner needs it, once.

@@ -6,6 +6,7 @@
 use super::NAME;
 use super::rest::{CALL_MAX, down};
 use crate::Error;
+use base16ct::lower;
 use bytes::Bytes;
 use hdfs_native::{Client, ClientBuilder, HdfsError, WriteOptions};
 use std::path::{Path, PathBuf};
@@ -156,7 +157,7 @@ pub(crate) fn digest(local: &Path) -> Result<String, Error> {
     loop {
         let n = std::io::Read::read(&mut file, &mut buffer).map_err(|e| unreadable(local, &e))?;
         if n == 0 {
-            return Ok(sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+            return Ok(lower::encode_string(&sha.finalize()));
         }
         sha.update(&buffer[..n]);
     }

@@ -3,6 +3,7 @@
 
 use super::Head;
 use super::lines::{Lines, named};
+use base16ct::lower;
 use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 
@@ -78,7 +79,7 @@ pub(crate) fn head(record: &Head<'_>, block: &[u8]) -> Vec<u8> {
     let mut id = [0; 16];
     id.copy_from_slice(&hash[..16]);
     (id[6], id[8]) = (id[6] & 0x0f | 0x80, id[8] & 0x3f | 0x80);
-    let hex: String = id.iter().map(|b| format!("{b:02x}")).collect();
+    let hex = lower::encode_string(&id);
     let id = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
     let mut head = b"WARC/1.1\r\n".to_vec();
     let fields = [
