@@ -7,7 +7,7 @@
 use crate::disk::Disk;
 use crate::metrics::Metrics;
 use axum::extract::{MatchedPath, Query, Request, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -18,6 +18,7 @@ use dragnet_job::controllers::Engines;
 use dragnet_pattern::{Statement, Store, Worker};
 use dragnet_run::Output;
 use serde_json::json;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -160,7 +161,11 @@ pub(crate) async fn store_wrong(store: &dyn Store) -> Option<String> {
 
 /// `/livez` and `/readyz` for everybody: names of what is wrong, and no more.
 pub(crate) fn public_router(health: Arc<Health>) -> Router {
-    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(health)
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .method_not_allowed_fallback(only_read)
+        .with_state(health)
 }
 
 /// The same with reasons, and the metrics: for the operator's address.
@@ -169,7 +174,18 @@ pub(crate) fn admin_router(health: Arc<Health>) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz_with_reasons))
         .route("/metrics", get(metrics))
+        .method_not_allowed_fallback(only_read)
         .with_state(health)
+}
+
+async fn only_read(method: Method, uri: Uri) -> Problem {
+    let detail = format!("`{method}` is not allowed for `{}`: use GET, HEAD", uri.path());
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        "This method is not allowed here",
+        detail,
+    )
 }
 
 /// That this is answered says that the runtime turns.
@@ -225,18 +241,20 @@ pub(crate) async fn watch(State(health): State<Arc<Health>>, request: Request, n
         Some(problem) => problem.into_response(),
         None => next.run(request).await,
     };
-    let route = route.as_deref().unwrap_or("none");
+    let route = route.unwrap_or("none".into());
     health.metrics.answered(&method, route, response.status().as_u16(), begun.elapsed());
     response
 }
 
 /// The path of the table of routes that a request is for. The API is this router's fallback, so what axum matched
 /// is known here for the probes alone.
-fn route_of(request: &Request) -> Option<String> {
+fn route_of(request: &Request) -> Option<Cow<'static, str>> {
     match routes::find(request.method(), request.uri().path()) {
-        Found::Route(route) => Some(route.path.to_owned()),
-        Found::Methods(routes) => routes.first().map(|route| route.path.to_owned()),
-        Found::Nothing => request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned()),
+        Found::Route(route) => Some(route.path.into()),
+        Found::Methods(routes) => routes.first().map(|route| route.path.into()),
+        Found::Nothing => {
+            request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned().into())
+        }
     }
 }
 

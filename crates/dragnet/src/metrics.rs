@@ -14,6 +14,7 @@ use prometheus_client::metrics::{
     info::Info,
 };
 use prometheus_client::registry::{Registry, Unit};
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -46,13 +47,13 @@ struct Needed {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Route {
     method: &'static str,
-    route: String,
+    route: Cow<'static, str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
     method: &'static str,
-    route: String,
+    route: Cow<'static, str>,
     status: u16,
 }
 
@@ -149,7 +150,13 @@ impl Metrics {
     }
 
     /// A request was answered.
-    pub(crate) fn answered(&self, method: &axum::http::Method, route: &str, status: u16, took: Duration) {
+    pub(crate) fn answered(
+        &self,
+        method: &axum::http::Method,
+        route: Cow<'static, str>,
+        status: u16,
+        took: Duration,
+    ) {
         let method = match method.as_str() {
             "GET" => "GET",
             "POST" => "POST",
@@ -159,7 +166,6 @@ impl Metrics {
             // A client may call its method whatever it likes.
             _ => "other",
         };
-        let route = route.to_owned();
         self.request_seconds
             .get_or_create(&Route { method, route: route.clone() })
             .observe(took.as_secs_f64());

@@ -101,6 +101,9 @@ fn a_service_says_when_it_is_not_ready_and_why_to_the_operator_alone() {
     let sandbox = Sandbox::new();
     let service = sandbox.serve_with(&ADMIN, None);
     assert_eq!(service.get("/livez").body, "ok\n");
+    let refused = service.post("/livez", "{}");
+    let said = (refused.status, refused.header("allow"), refused.json()["type"].clone());
+    assert_eq!(said, (405, "GET,HEAD", json!("/problems/method-not-allowed")));
     let ready = service.get("/readyz");
     assert_eq!((ready.status, ready.json()["checks"]["store"].as_str()), (200, Some("ok")));
     // Somebody holds the write lock: the store can be read and not written.
