@@ -16,6 +16,9 @@ thread_local! {
 const SPARE_MAX: usize = 8;
 const SPARE_BYTES_MAX: usize = 4 << 20;
 
+/// The most that a buffer grows by beyond what is asked for: a large record is not to take twice what it has.
+const STEP_BYTES_MAX: usize = 32 << 20;
+
 /// A cache line, in bytes.
 const LINE_BYTES: usize = 64;
 
@@ -41,7 +44,8 @@ impl Buffer {
     pub(crate) fn space(&mut self, n: usize) -> &mut [u8] {
         let end = self.from + self.len;
         if self.bytes.len() - end < n {
-            let grown = (end + n).max(self.bytes.len() + self.bytes.len() / 2);
+            let grown = (end + n).max(self.bytes.len() + (self.bytes.len() / 2).min(STEP_BYTES_MAX));
+            self.bytes.reserve_exact(grown - self.bytes.len());
             self.bytes.resize(grown, 0);
         }
         &mut self.bytes[end..]
