@@ -2,6 +2,7 @@
 //!
 //! This file reads the command line and the environment and hands over to one file per command.
 
+mod allocator;
 mod client;
 mod commands;
 mod config;

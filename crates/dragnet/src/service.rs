@@ -3,6 +3,7 @@
 //! `serve` runs all of it for good. Other commands run it embedded: the API alone where they only read, and
 //! the controllers for one job where they are to finish it.
 
+use crate::allocator;
 use crate::client::Client;
 use crate::disk::{Disk, Watched};
 use crate::health::{self, Health};
@@ -333,7 +334,7 @@ impl Service {
         }
         arguments.extend(["--manners".into(), self.state.join(MANNERS).display().to_string()]);
         arguments.extend(self.args.reach.mapper_flags(self.strangers));
-        Ok(MapperCommand { program, arguments })
+        Ok(MapperCommand { program, arguments, variables: vec![allocator::BY_NEED] })
     }
 
     /// Registers the groups, so that a job that is posted before anybody works finds its queue.

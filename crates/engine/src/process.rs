@@ -21,6 +21,8 @@ pub struct MapperCommand {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
+    /// Variables of its environment beside those of this process.
+    pub variables: Vec<(&'static str, &'static str)>,
 }
 
 /// What the kernel sends a process that has used its processor time, on Linux and macOS alike.
@@ -47,6 +49,7 @@ impl Mapper {
     pub(crate) fn start(command: &MapperCommand) -> std::io::Result<Mapper> {
         let mut child = Command::new(&command.program)
             .args(&command.arguments)
+            .envs(command.variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

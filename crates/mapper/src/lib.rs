@@ -68,7 +68,8 @@ impl Map {
         dragnet_objects::on_waiting(|| eprintln!("reporter:status:waits for a server of objects"));
         if let Some(mib) = self.memory_mib {
             let limit = rustix::process::Rlimit { current: Some(mib << 20), maximum: Some(mib << 20) };
-            rustix::process::setrlimit(rustix::process::Resource::As, limit)
+            // What is only reserved, as allocators do, is free.
+            rustix::process::setrlimit(rustix::process::Resource::Data, limit)
                 .context("limit the mapper's memory")?;
         }
         let lines = read_lines(self.lifeline);
