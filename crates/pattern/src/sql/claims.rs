@@ -5,8 +5,10 @@
 //! something are found by jumping from lane to lane in an index, and rows of many works are claimed by a few statements,
 //! so that a claim costs the same whatever waits.
 
+use super::leases::{CRASHED, crashes, lost};
+use super::messages::consume;
 use super::reads::{self, among};
-use super::verbs::{CRASHED, consume, crashes, lost, park};
+use super::verbs::park;
 use super::{Param, Tx, params};
 use crate::store::{Claim, Claimant, Fence};
 use crate::{Error, Step};
@@ -247,7 +249,7 @@ fn take(
         return Ok(Vec::new());
     }
     let (these, list) = (among(tx.db), reads::list(works));
-    let lease_ms = tx.now + super::verbs::ms(by.lease);
+    let lease_ms = tx.now + super::ms(by.lease);
     let sql = format!(
         "update controller set step = 'running', attempt = attempt + 1, owner = ?3, lease_ms = ?4, \
          seen = asked, alone = ?5, started_ms = coalesce(started_ms, ?6) \

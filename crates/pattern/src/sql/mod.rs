@@ -5,334 +5,41 @@
 //! work's row is locked first, so that transactions wait for one row at most while they hold nothing else,
 //! and none can wait in a circle.
 
+mod accept;
 mod claims;
+mod db;
+mod leases;
+mod messages;
 mod reads;
 mod retention;
+mod signals;
 mod steps;
 mod together;
+mod tx;
 mod verbs;
+mod versions;
 mod writer;
 
-use crate::store::OUTBOX;
 use crate::store::{
-    Accept, Accepted, Advance, Claim, Claimant, Event, Expired, Fence, Filter, Group, Message, Page, Release,
-    Row, Statement, Store, Value, Work,
+    Accept, Accepted, Advance, Claim, Claimant, Event, Expired, Fence, Filter, Group, Message, OUTBOX, Page,
+    Release, Row, Statement, Store, Value, Work,
 };
 use crate::{Error, Machine};
 use async_trait::async_trait;
-use std::collections::{BTreeSet, HashMap};
+pub(crate) use db::{Access, Cells, Connect, Db, Param, params};
+#[cfg(feature = "postgres")]
+pub(crate) use signals::SignalMap;
+pub(crate) use signals::Signals;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use steps::Stepping;
 use tokio::sync::{Notify, Semaphore};
+pub(crate) use tx::Tx;
+pub(crate) use versions::{NOTE_MODULE, SCHEMA_VERSION, Versions};
+pub use versions::{Sql, Tables};
 use writer::{Asked, Writer};
 pub(crate) use writer::{Batches, OnCommit};
-
-/// The pattern's tables, in SQLite's words.
-const SCHEMA: &str = include_str!("schema.sql");
-/// The tables' version: raised with every change of them.
-pub(crate) const SCHEMA_VERSION: i64 = 4;
-/// What leads from each version to the next, from 1 on; in SQLite's words too.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrate_v2.sql"), include_str!("migrate_v3.sql"), include_str!("migrate_v4.sql")];
-/// The first version that knows modules.
-const MODULES_SINCE: i64 = 3;
-
-/// The tables of a module of the library's user: a name, and what leads to each version from the one before,
-/// from nothing on. Versions are only ever added, and only add, so that an older program that still runs goes on.
-#[derive(Debug, Clone, Copy)]
-pub struct Tables {
-    /// The module's name in the store.
-    pub name: &'static str,
-    /// What each version brings.
-    pub versions: &'static [Sql],
-}
-
-/// SQL for both databases and for each.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Sql {
-    /// In SQLite's words; for PostgreSQL `integer` becomes `bigint`, and `strict` falls away.
-    pub all: &'static str,
-    /// For SQLite alone, such as triggers.
-    pub sqlite: &'static str,
-    /// For PostgreSQL alone.
-    pub postgres: &'static str,
-}
-
-/// What brings a module's tables up to date, and the version that they have then.
-pub(crate) struct Missing {
-    pub(crate) module: &'static str,
-    pub(crate) version: i64,
-    pub(crate) sql: &'static [Sql],
-}
-
-/// Which versions a store's tables have.
-pub(crate) struct Versions {
-    /// Those of the pattern; 0 where there are none.
-    pub(crate) schema: i64,
-    /// Those of the modules that it knows.
-    pub(crate) modules: HashMap<String, i64>,
-}
-
-impl Versions {
-    /// Reads the modules' versions beside the schema's.
-    pub(crate) fn read(db: &mut dyn Db, schema: i64) -> Result<Versions, Error> {
-        let sql = "select name, version from module";
-        let rows = if schema >= MODULES_SINCE { db.query(sql, &[])? } else { Vec::new() };
-        let modules = rows.into_iter().map(|row| {
-            let mut row = Cells::of(row);
-            (row.text(), row.int())
-        });
-        Ok(Versions { schema, modules: modules.collect() })
-    }
-
-    /// What brings the pattern's tables up to date.
-    ///
-    /// # Errors
-    /// [`Error::Open`] for a version that is not known: a newer program's.
-    pub(crate) fn schema_steps(&self) -> Result<Vec<&'static str>, Error> {
-        match usize::try_from(self.schema) {
-            Ok(0) => Ok(vec![SCHEMA]),
-            Ok(version) if version <= MIGRATIONS.len() + 1 => Ok(MIGRATIONS[version - 1..].to_vec()),
-            _ => Err(newer("the store's tables", self.schema, SCHEMA_VERSION)),
-        }
-    }
-
-    /// What brings each module's tables up to date. A store older than modules holds the first version of the one that is named first.
-    ///
-    /// # Errors
-    /// [`Error::Open`] as above.
-    pub(crate) fn module_steps(&self, modules: &[Tables]) -> Result<Vec<Missing>, Error> {
-        let mut steps = Vec::new();
-        for (place, module) in modules.iter().enumerate() {
-            let older = (1..MODULES_SINCE).contains(&self.schema) && place == 0;
-            let has = self.modules.get(module.name).copied().unwrap_or(i64::from(older));
-            let known = module.versions.len() as i64;
-            let Some(missing) = usize::try_from(has).ok().and_then(|has| module.versions.get(has..)) else {
-                return Err(newer(&format!("the tables of `{}`", module.name), has, known));
-            };
-            if !missing.is_empty() || older {
-                steps.push(Missing { module: module.name, version: known, sql: missing });
-            }
-        }
-        Ok(steps)
-    }
-
-    /// Whether nothing is to be done.
-    pub(crate) fn are_todays(&self, modules: &[Tables]) -> Result<bool, Error> {
-        Ok(self.schema == SCHEMA_VERSION && self.module_steps(modules)?.is_empty())
-    }
-}
-
-fn newer(what: &str, has: i64, known: i64) -> Error {
-    Error::Open(format!("{what} have version {has}, and this program knows {known}"))
-}
-
-/// Notes a module's version.
-pub(crate) const NOTE_MODULE: &str =
-    "insert into module (name, version) values (?1, ?2) on conflict (name) do update set version = ?2";
-
-/// A connection to a database.
-pub(crate) trait Db: Send {
-    /// All rows that a statement gives; `?1`, `?2`, … stand for its values.
-    fn query(&mut self, sql: &str, values: &[Param<'_>]) -> Result<Vec<Vec<Value>>, Error>;
-
-    /// Runs statements one after the other; where each is a journey, without waiting for answers in between.
-    fn execute_all(&mut self, statements: &[(&str, Vec<Param<'_>>)]) -> Result<(), Error> {
-        statements.iter().try_for_each(|(sql, values)| self.execute(sql, values).map(drop))
-    }
-
-    /// How many rows a statement changed.
-    fn execute(&mut self, sql: &str, values: &[Param<'_>]) -> Result<usize, Error>;
-
-    /// Adds a row to a table whose rows are numbered in `id`. Returns its number.
-    fn insert(&mut self, sql: &str, values: &[Param<'_>]) -> Result<i64, Error>;
-
-    /// Begins a transaction: one that will write, or one snapshot to read.
-    fn begin(&mut self, access: Access) -> Result<(), Error>;
-
-    /// The database's clock, in milliseconds since 1970.
-    fn now_ms(&mut self) -> Result<i64, Error>;
-
-    /// Whether others write at the same time, so that rows must be locked.
-    fn is_shared(&self) -> bool {
-        false
-    }
-
-    /// Keeps others that write at the same time from accepting works of these tenants, until the transaction ends.
-    fn hold(&mut self, _tenants: &BTreeSet<&str>) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// Whether the connection can't be used any more.
-    fn is_broken(&self) -> bool {
-        false
-    }
-
-    /// Tells other processes of groups that have something to do; a hint, which may be lost.
-    fn tell(&mut self, _groups: &BTreeSet<String>) {}
-}
-
-/// What a transaction is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    Read,
-    Write,
-}
-
-/// Makes a connection.
-pub(crate) type Connect = Arc<dyn Fn() -> Result<Box<dyn Db>, Error> + Send + Sync>;
-
-/// A value of a statement, borrowed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Param<'a> {
-    Null,
-    Int(i64),
-    Text(&'a str),
-}
-
-impl From<i64> for Param<'_> {
-    fn from(n: i64) -> Self {
-        Param::Int(n)
-    }
-}
-
-impl From<bool> for Param<'_> {
-    fn from(is: bool) -> Self {
-        Param::Int(is.into())
-    }
-}
-
-impl<'a> From<&'a str> for Param<'a> {
-    fn from(text: &'a str) -> Self {
-        Param::Text(text)
-    }
-}
-
-impl<'a> From<&'a String> for Param<'a> {
-    fn from(text: &'a String) -> Self {
-        Param::Text(text)
-    }
-}
-
-impl<'a> From<&'a Value> for Param<'a> {
-    fn from(value: &'a Value) -> Self {
-        match value {
-            Value::Null => Param::Null,
-            Value::Int(n) => Param::Int(*n),
-            Value::Text(text) => Param::Text(text),
-        }
-    }
-}
-
-impl From<Option<i64>> for Param<'_> {
-    fn from(value: Option<i64>) -> Self {
-        value.map_or(Param::Null, Param::Int)
-    }
-}
-
-impl<'a> From<Option<&'a str>> for Param<'a> {
-    fn from(value: Option<&'a str>) -> Self {
-        value.map_or(Param::Null, Param::Text)
-    }
-}
-
-/// The values of a statement.
-macro_rules! params {
-    ($($value:expr),* $(,)?) => { &[$(crate::sql::Param::from($value)),*][..] };
-}
-pub(crate) use params;
-
-/// The cells of a row, taken one after the other.
-pub(crate) struct Cells(std::vec::IntoIter<Value>);
-
-impl Cells {
-    pub(crate) fn of(row: Vec<Value>) -> Cells {
-        Cells(row.into_iter())
-    }
-
-    fn next(&mut self) -> Value {
-        self.0.next().unwrap_or(Value::Null)
-    }
-
-    pub(crate) fn text(&mut self) -> String {
-        self.maybe_text().unwrap_or_default()
-    }
-
-    pub(crate) fn maybe_text(&mut self) -> Option<String> {
-        if let Value::Text(text) = self.next() { Some(text) } else { None }
-    }
-
-    pub(crate) fn int(&mut self) -> i64 {
-        self.maybe_int().unwrap_or_default()
-    }
-
-    pub(crate) fn maybe_int(&mut self) -> Option<i64> {
-        if let Value::Int(n) = self.next() { Some(n) } else { None }
-    }
-
-    pub(crate) fn is(&mut self) -> bool {
-        self.int() != 0
-    }
-}
-
-/// The signals by which workers of this process learn of messages.
-#[derive(Clone, Default)]
-pub(crate) struct Signals(Arc<SignalMap>);
-
-pub(crate) type SignalMap = Mutex<HashMap<String, Arc<Notify>>>;
-
-#[cfg(feature = "postgres")]
-impl From<Arc<SignalMap>> for Signals {
-    fn from(map: Arc<SignalMap>) -> Signals {
-        Signals(map)
-    }
-}
-
-impl Signals {
-    fn of(&self, group: &str) -> Arc<Notify> {
-        self.lock().entry(group.to_owned()).or_default().clone()
-    }
-
-    /// Wakes the workers of a group.
-    pub(crate) fn wake(&self, group: &str) {
-        if let Some(signal) = self.lock().get(group) {
-            signal.notify_one();
-        }
-    }
-
-    /// The signals for somebody who must not keep the store alive.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn weak(&self) -> std::sync::Weak<SignalMap> {
-        Arc::downgrade(&self.0)
-    }
-
-    /// Wakes all of them: what was sent meanwhile may not have been heard.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn wake_all(&self) {
-        self.lock().values().for_each(|signal| signal.notify_one());
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Notify>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The transaction that a request runs in.
-pub(crate) struct Tx<'a> {
-    db: &'a mut dyn Db,
-    /// The database's clock when the transaction began.
-    now: i64,
-    /// Groups that have something to do once this is committed.
-    woken: BTreeSet<String>,
-    /// The groups as a request of this transaction has read them.
-    groups: &'a mut Groups,
-    /// Whether the request may have changed something by now.
-    wrote: bool,
-}
-
-/// Each group's name and topic, once they were read.
-type Groups = Option<Arc<Vec<(String, String)>>>;
 
 /// Connections that only read, opened as they are needed.
 #[derive(Clone)]
@@ -394,7 +101,7 @@ pub struct SqlStore {
     signals: Signals,
     machines: &'static [Machine],
     turns: Arc<claims::Turns>,
-    swept: Arc<verbs::Swept>,
+    swept: Arc<leases::Swept>,
 }
 
 /// How requests are committed, by kind.
@@ -463,7 +170,7 @@ impl SqlStore {
 impl Store for SqlStore {
     async fn accept(&self, mut accept: Accept) -> Result<Accepted, Error> {
         let machine = verbs::machine(self.machines, &accept.kind)?;
-        let work = verbs::begun(machine, &mut accept);
+        let work = accept::begun(machine, &mut accept);
         let spec = serde_json::to_string(&work.spec).map_err(|e| Error::Unavailable(e.to_string()))?;
         self.accepts.accept(Asked { work, spec, accept }).await
     }
@@ -483,7 +190,7 @@ impl Store for SqlStore {
     }
 
     async fn renew(&self, fences: Vec<Fence>, lease: Duration) -> Result<Vec<Fence>, Error> {
-        self.write(move |tx| verbs::renew(tx, &fences, lease)).await
+        self.write(move |tx| leases::renew(tx, &fences, lease)).await
     }
 
     async fn advance(&self, fence: &Fence, advance: Advance) -> Result<bool, Error> {
@@ -495,7 +202,7 @@ impl Store for SqlStore {
     }
 
     async fn relayed(&self, messages: Vec<i64>) -> Result<(), Error> {
-        self.write(move |tx| verbs::relayed(tx, &messages)).await
+        self.write(move |tx| messages::relayed(tx, &messages)).await
     }
 
     async fn unconsumed(&self, group: &str, (first, last): (i64, i64)) -> Result<Vec<i64>, Error> {
@@ -520,7 +227,7 @@ impl Store for SqlStore {
 
     async fn send(&self, work: &str, topic: &str) -> Result<(), Error> {
         let (work, topic) = (work.to_owned(), topic.to_owned());
-        self.write(move |tx| verbs::send(tx, &work, &topic)).await
+        self.write(move |tx| messages::send(tx, &work, &topic)).await
     }
 
     async fn nudge(&self, work: &str, controller: &str) -> Result<(), Error> {
@@ -540,22 +247,22 @@ impl Store for SqlStore {
 
     async fn free(&self, owner: &str) -> Result<usize, Error> {
         let owner = owner.to_owned();
-        self.write(move |tx| verbs::free(tx, &owner)).await
+        self.write(move |tx| leases::free(tx, &owner)).await
     }
 
     async fn sweep(&self) -> Result<usize, Error> {
         let swept = self.swept.clone();
-        self.write(move |tx| verbs::sweep(tx, &swept)).await
+        self.write(move |tx| leases::sweep(tx, &swept)).await
     }
 
     async fn add_group(&self, name: &str, topic: &str, from_beginning: bool) -> Result<(), Error> {
         let (name, topic) = (name.to_owned(), topic.to_owned());
-        self.write(move |tx| verbs::add_group(tx, &name, &topic, from_beginning)).await
+        self.write(move |tx| messages::add_group(tx, &name, &topic, from_beginning)).await
     }
 
     async fn remove_group(&self, name: &str) -> Result<(), Error> {
         let name = name.to_owned();
-        self.write(move |tx| verbs::remove_group(tx, &name)).await
+        self.write(move |tx| messages::remove_group(tx, &name)).await
     }
 
     async fn groups(&self) -> Result<Vec<Group>, Error> {
@@ -606,4 +313,8 @@ impl Store for SqlStore {
     fn signal(&self, group: &str) -> Arc<Notify> {
         self.signals.of(group)
     }
+}
+
+pub(super) fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
 }

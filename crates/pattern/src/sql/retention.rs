@@ -1,6 +1,7 @@
 //! Works are forgotten some time after their end: listed first, so that whoever keeps more of them elsewhere can remove
 //! it, and then removed in short transactions.
 
+use super::messages::drop_deliveries;
 use super::reads::{all, first};
 use super::{Db, Tx, params};
 use crate::Error;
@@ -37,7 +38,7 @@ pub(super) fn purge(tx: &mut Tx<'_>, works: &[String], before_ms: i64) -> Result
         if first(tx.db, &sql, params![before_ms, keys_ms, work])?.is_none() {
             continue;
         }
-        tx.drop_deliveries_of(work)?;
+        drop_deliveries(tx, "work_id = ?1", params![work])?;
         for sql in [
             "delete from confirmation where work_id = ?1",
             "delete from event where work_id = ?1",

@@ -6,9 +6,10 @@
 //! where it gets its own answer. A batch waits for nobody's work, so two of them can't wait for each other in a circle;
 //! when one of its steps' own statements is refused, all of it is taken back and each goes by itself.
 
+use super::messages::{self, consume, look_again, publish};
 use super::reads::{among, list};
-use super::verbs::{self, consume, look_again, machine, ms, publish, settle};
-use super::{Cells, Tx, params};
+use super::verbs::{self, machine, settle};
+use super::{Cells, Tx, leases, ms, params};
 use crate::store::{Advance, Fence, Next};
 use crate::{Error, Machine, Status, Step};
 use serde_json::json;
@@ -41,7 +42,7 @@ fn standing_of(mut row: Cells) -> Standing {
         stage: row.text(),
         status: Status::parse(&row.text()).unwrap_or(Status::Accepted),
         events: row.int(),
-        lane: verbs::lane(&row.text(), row.int()),
+        lane: messages::lane(&row.text(), row.int()),
     }
 }
 
@@ -103,7 +104,7 @@ fn has_consumed(step: Step, due_ms: Option<i64>) -> bool {
 /// One step. Returns whether the work is terminal.
 pub(super) fn advance(tx: &mut Tx<'_>, stepping: &Stepping) -> Result<bool, Error> {
     let Stepping { fence, advance, .. } = stepping;
-    let at = verbs::fenced(tx, fence, STANDING).map(standing_of)?;
+    let at = leases::fenced(tx, fence, STANDING).map(standing_of)?;
     let machine = allowed(stepping, &at)?;
     change_work(tx, fence, advance)?;
     let (step, due_ms) = row_after(advance.next, at.asked_more, tx.now);
@@ -298,7 +299,7 @@ fn change_rows(tx: &mut Tx<'_>, members: &[Member<'_>]) -> Result<(), Error> {
     Ok(())
 }
 
-/// All messages of all steps to all groups, as [`verbs::publish`] sends one. No step has two to one topic.
+/// All messages of all steps to all groups, as [`publish`] sends one. No step has two to one topic.
 fn publish_all(tx: &mut Tx<'_>, members: &[Member<'_>], groups: &[(String, String)]) -> Result<(), Error> {
     let mut rows = Vec::new();
     for Member { stepping: Stepping { fence, advance, .. }, at, .. } in members {
@@ -329,7 +330,7 @@ fn publish_all(tx: &mut Tx<'_>, members: &[Member<'_>], groups: &[(String, Strin
          noted as (insert into controller (work_id, name, step, due_ms) \
            select work_id, name, 'waiting', due_ms from told {}) \
          select count(*) from told",
-        verbs::NOTE_MESSAGE
+        messages::NOTE_MESSAGE
     );
     tx.all(&sql, params![&rows, tx.now], |_| ()).map(drop)
 }

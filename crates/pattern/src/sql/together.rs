@@ -1,9 +1,9 @@
 //! Many requests accepted by one statement: PostgreSQL's way of the group commit, where every statement is a journey to
-//! a server. It writes the rows that [`super::verbs::accept`] writes, for requests that are new and to groups that
+//! a server. It writes the rows that [`super::accept::accept`] writes, for requests that are new and to groups that
 //! exist; whatever else comes up is left to that one.
 
 use super::writer::Asked;
-use super::{Tx, params, verbs};
+use super::{Tx, accept, messages, params};
 use crate::Error;
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
@@ -26,7 +26,7 @@ pub(super) fn accept(tx: &mut Tx<'_>, asked: &[&Asked]) -> Result<bool, Error> {
         *limit = accept.waiting_max.unwrap_or(i64::MAX).min(*limit);
     }
     for (tenant, (count, limit)) in more {
-        if limit < i64::MAX && verbs::open_works(tx, tenant, limit)? + count > limit {
+        if limit < i64::MAX && accept::open_works(tx, tenant, limit)? + count > limit {
             return Ok(false);
         }
     }
@@ -40,8 +40,8 @@ pub(super) fn accept(tx: &mut Tx<'_>, asked: &[&Asked]) -> Result<bool, Error> {
             let key = accept.key.as_ref();
             json!({
                 "id": work.id, "tenant": work.tenant, "kind": work.kind, "spec": spec, "stage": work.stage,
-                "deadline_ms": verbs::deadline(accept, tx.now), "topic": accept.topic,
-                "lane": verbs::lane(&work.tenant, work.priority), "scope": key.map(|key| &key.scope), "key": key.map(|key| &key.key),
+                "deadline_ms": accept::deadline(accept, tx.now), "topic": accept.topic,
+                "lane": messages::lane(&work.tenant, work.priority), "scope": key.map(|key| &key.scope), "key": key.map(|key| &key.key),
                 "fingerprint": key.map(|key| &key.fingerprint), "priority": work.priority,
             })
         })

@@ -6,7 +6,7 @@
 //! another matter: the whole batch fails.
 
 use super::steps::{self, Stepping};
-use super::{Access, Connect, Db, Tx, together, verbs};
+use super::{Access, Connect, Db, Tx, accept, together};
 use crate::Error;
 use crate::store::{Accept, Accepted, Work};
 use std::collections::{BTreeSet, HashSet};
@@ -63,7 +63,7 @@ struct Acceptance {
 impl Request for Acceptance {
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Error> {
         let now = tx.now;
-        run_into(&mut self.result, verbs::accept(tx, &self.asked).map(|before| (now, before)))
+        run_into(&mut self.result, accept::accept(tx, &self.asked).map(|before| (now, before)))
     }
 
     fn answer(self: Box<Self>, committed: Result<(), Error>) {
@@ -71,7 +71,7 @@ impl Request for Acceptance {
         let accepted = |(now, before): (i64, Option<Work>)| match before {
             Some(work) => Accepted { work, replayed: true },
             None => {
-                let deadline_ms = verbs::deadline(&accept, now);
+                let deadline_ms = accept::deadline(&accept, now);
                 Accepted { work: Work { created_ms: now, deadline_ms, ..work }, replayed: false }
             }
         };
