@@ -15,31 +15,37 @@ pub(crate) struct HadoopArgs {
     #[arg(long, value_name = "DIR")]
     hadoop_conf: Option<PathBuf>,
     /// How jobs are submitted: through the ResourceManager's REST API, or by the `hadoop` command
-    #[arg(long, value_name = "WAY", default_value = "rest", requires = "hadoop_conf")]
+    #[arg(
+        long,
+        hide_short_help = true,
+        value_name = "WAY",
+        default_value = "rest",
+        requires = "hadoop_conf"
+    )]
     hadoop_submit: Way,
     /// The `hadoop` command [default: the one in PATH]
-    #[arg(long, value_name = "FILE", requires = "hadoop_conf")]
+    #[arg(long, hide_short_help = true, value_name = "FILE", requires = "hadoop_conf")]
     hadoop_command: Option<PathBuf>,
     /// Hadoop Streaming's jar: for the command, and for clusters whose nodes don't have it on their class
     /// path
-    #[arg(long, value_name = "FILE", requires = "hadoop_conf")]
+    #[arg(long, hide_short_help = true, value_name = "FILE", requires = "hadoop_conf")]
     hadoop_streaming_jar: Option<PathBuf>,
     /// Owner of jobs and staged files [default: hadoop.http.staticuser.user, else the user of this process]
-    #[arg(long, value_name = "NAME", env = "HADOOP_USER_NAME")]
+    #[arg(long, hide_short_help = true, value_name = "NAME", env = "HADOOP_USER_NAME")]
     hadoop_user: Option<String>,
     /// A property of jobs, such as `mapreduce.job.queuename=crawl`; may be given several times
-    #[arg(long, value_name = "NAME=VALUE", requires = "hadoop_conf")]
+    #[arg(long, hide_short_help = true, value_name = "NAME=VALUE", requires = "hadoop_conf")]
     hadoop_set: Vec<String>,
     /// Map tasks of one job that run at once; they share the limits per object server [default: `--host-connections`, for
     /// jobs that read from web servers or if `--host-mib-s` is given; else as many as the queue gives]
-    #[arg(long, value_name = "N", requires = "hadoop_conf")]
+    #[arg(long, hide_short_help = true, value_name = "N", requires = "hadoop_conf")]
     hadoop_maps: Option<usize>,
     /// YARN queue for jobs whose map tasks are limited in this way. Give it `max-parallel-apps` 1, and they take turns
     /// [default: the queue of all jobs, where each job may load a server up to the limits]
-    #[arg(long, value_name = "QUEUE", requires = "hadoop_conf")]
+    #[arg(long, hide_short_help = true, value_name = "QUEUE", requires = "hadoop_conf")]
     hadoop_turns: Option<String>,
     /// The program that map tasks run on the cluster's machines [default: this program]
-    #[arg(long, value_name = "FILE", requires = "hadoop_conf")]
+    #[arg(long, hide_short_help = true, value_name = "FILE", requires = "hadoop_conf")]
     mapper: Option<PathBuf>,
 }
 

@@ -36,11 +36,11 @@ const NO_ROOM: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ListenArgs {
     /// At most N connections at once; further ones wait
-    #[arg(long, value_name = "N", default_value_t = 12_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 12_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     connections: usize,
     /// Seconds that a client may take for the head of a request, for its body, between two requests, or to continue reading
     /// an answer
-    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, hide_short_help = true, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     client_s: u64,
 }
 

@@ -16,17 +16,17 @@ pub(crate) struct MessageArgs {
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
     /// Prefix of all topic and group names in Kafka
-    #[arg(long, value_name = "NAME", default_value = "dragnet")]
+    #[arg(long, hide_short_help = true, value_name = "NAME", default_value = "dragnet")]
     kafka_prefix: String,
     /// What notifies processes of messages: `notify` (PostgreSQL's), `kafka` [default: both, if available]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum)]
+    #[arg(long, hide_short_help = true, value_name = "LIST", value_delimiter = ',', value_enum)]
     hints: Vec<Hint>,
     /// Plug in an external controller over Kafka: NAME is notified of each message of TOPIC (`job.ended`) until it
     /// confirms; may be given several times
-    #[arg(long, value_name = "NAME=TOPIC", value_parser = plug)]
+    #[arg(long, hide_short_help = true, value_name = "NAME=TOPIC", value_parser = plug)]
     beyond: Vec<Plug>,
     /// Seconds after which an external controller that has not confirmed is notified again
-    #[arg(long, value_name = "S", default_value_t = 30.0)]
+    #[arg(long, hide_short_help = true, value_name = "S", default_value_t = 30.0)]
     confirm_s: f64,
 }
 

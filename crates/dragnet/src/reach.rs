@@ -13,18 +13,18 @@ use std::path::{Path, PathBuf};
 pub(crate) struct ReachArgs {
     /// A folder that dataset files must be in, at any depth, with no link on the way; may be given several times [default:
     /// whatever the service may read; for tenants, the folders of their `--dataset`]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, hide_short_help = true, value_name = "DIR")]
     data_root: Vec<PathBuf>,
     /// Which servers may be connected to: `any`, or `public` for only those with public addresses [default: `public` if
     /// tenants are defined or other machines can reach the API, and for every tenant but the default one; else `any`]
-    #[arg(long, value_name = "WHICH")]
+    #[arg(long, hide_short_help = true, value_name = "WHICH")]
     addresses: Option<Addresses>,
     /// A host, by name or address, that may be connected to even if its address is not public, such as that of `--output` or
     /// a NameNode; may be given several times
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, hide_short_help = true, value_name = "HOST")]
     allow_host: Vec<String>,
     /// A port that may be connected to on public addresses, besides 80 and 443; may be given several times
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, hide_short_help = true, value_name = "PORT")]
     allow_port: Vec<u16>,
 }
 

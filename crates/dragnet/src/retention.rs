@@ -22,17 +22,17 @@ pub(crate) struct RetentionArgs {
     #[arg(long, value_name = "DAYS")]
     keep_jobs_days: Option<f64>,
     /// Days after a job's end at which its events go, if it is kept longer [default: with the job]
-    #[arg(long, value_name = "DAYS")]
+    #[arg(long, hide_short_help = true, value_name = "DAYS")]
     keep_events_days: Option<f64>,
     /// Days after a job's end at which its hits go, if it is kept longer; coverage, digest and bill stay [default: with the
     /// job]
-    #[arg(long, value_name = "DAYS")]
+    #[arg(long, hide_short_help = true, value_name = "DAYS")]
     keep_hits_days: Option<f64>,
     /// Days after their end at which API keys that expired or were revoked are forgotten [default: never]
-    #[arg(long, value_name = "DAYS")]
+    #[arg(long, hide_short_help = true, value_name = "DAYS")]
     keep_keys_days: Option<f64>,
     /// Seconds between two looks at what is to go
-    #[arg(long, value_name = "S", default_value_t = 60.0)]
+    #[arg(long, hide_short_help = true, value_name = "S", default_value_t = 60.0)]
     retention_s: f64,
 }
 

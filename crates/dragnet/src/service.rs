@@ -41,8 +41,9 @@ pub(crate) const GROUPS: [(&str, &str); 5] = [
     ("local", LOCAL_TOPIC),
 ];
 
-/// How a service is set up.
+/// How a service is set up. `-h` shows what one wants on the first day, `--help` all of it.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "The service")]
 pub(crate) struct ServiceArgs {
     /// Folder of the Status DB, the queues and the output [default: $DRAGNET_STATE, else
     /// $XDG_STATE_HOME/dragnet]
@@ -59,40 +60,40 @@ pub(crate) struct ServiceArgs {
     #[arg(long, value_name = "N")]
     mappers: Option<usize>,
     /// Memory limit per mapper, in MiB; exceeding it fails that attempt
-    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    #[arg(long, hide_short_help = true, value_name = "MIB", default_value_t = 2048)]
     mapper_memory_mib: u64,
     /// Processor time limit per shard, in seconds; exceeding it fails that attempt
-    #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, hide_short_help = true, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     shard_cpu_s: u64,
     /// Seconds without progress after which a mapper is killed
-    #[arg(long, value_name = "S", default_value_t = 60)]
+    #[arg(long, hide_short_help = true, value_name = "S", default_value_t = 60)]
     mapper_silence_s: u64,
     /// Limit on concurrent requests to one object server, over all mappers (on Hadoop: of a job) [default: 32, or one for
     /// each mapper where there are more]
-    #[arg(long, value_name = "N")]
+    #[arg(long, hide_short_help = true, value_name = "N")]
     host_connections: Option<usize>,
     /// Limit on MiB per second from one object server, over all mappers (on Hadoop: of a job)
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, hide_short_help = true, value_name = "MIB")]
     host_mib_s: Option<u64>,
     /// File of prices, like the one in `docs/money.md` [default: 500 millionths of a dollar per GiB]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, hide_short_help = true, value_name = "FILE")]
     pub(crate) rates: Option<PathBuf>,
     /// Seconds after which a claim expires when its process hangs
-    #[arg(long, value_name = "S", default_value_t = 12)]
+    #[arg(long, hide_short_help = true, value_name = "S", default_value_t = 12)]
     lease_s: u64,
     /// Seconds between looks at the queues when nothing notifies this process of messages
-    #[arg(long, value_name = "S", default_value_t = 0.25)]
+    #[arg(long, hide_short_help = true, value_name = "S", default_value_t = 0.25)]
     poll_s: f64,
     /// Seconds between searches for lost messages
-    #[arg(long, value_name = "S", default_value_t = 5.0)]
+    #[arg(long, hide_short_help = true, value_name = "S", default_value_t = 5.0)]
     sweep_s: f64,
     /// Seconds after a job's end until its folder is cleaned a second time
-    #[arg(long, value_name = "S", default_value_t = 900)]
+    #[arg(long, hide_short_help = true, value_name = "S", default_value_t = 900)]
     task_life_s: u64,
     /// File of the key that webhook secrets are derived from, the same for all processes of a store [default: webhook.key
     /// in the state folder, made when it is first needed]
     #[cfg(feature = "webhooks")]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, hide_short_help = true, value_name = "FILE")]
     webhook_key: Option<PathBuf>,
     #[cfg(feature = "hadoop")]
     #[command(flatten)]

@@ -15,8 +15,6 @@ use std::process::ExitCode;
 pub(crate) struct SearchCommand {
     #[command(flatten)]
     job: JobArgs,
-    #[command(flatten)]
-    service: ServiceArgs,
     /// Use this service, or one of several, separated by commas [default: $DRAGNET_SERVER, else the service runs in this
     /// process]
     #[arg(long, value_name = "URL")]
@@ -27,6 +25,9 @@ pub(crate) struct SearchCommand {
     /// Write the coverage to a file
     #[arg(long, value_name = "FILE")]
     coverage: Option<PathBuf>,
+    // What comes behind it would stand under its headings.
+    #[command(flatten)]
+    service: ServiceArgs,
 }
 
 impl SearchCommand {
