@@ -1,6 +1,6 @@
 //! The audit log of the caller's tenant.
 
-use crate::jobs::answer;
+use crate::answer::answer;
 use crate::{Api, Caller, Problem};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};

@@ -3,8 +3,9 @@
 //! A stream asks the store for the next events when its client has taken the last ones, so a slow client costs no
 //! memory; and whichever process writes them, they are seen.
 
+use crate::answer::answer;
 use crate::gate::Agreed;
-use crate::jobs::{answer, find};
+use crate::jobs::find;
 use crate::routes::EVENT_STREAM;
 use crate::watch::{Watch, has_ended};
 use crate::{Api, Caller, Problem};

@@ -1,7 +1,8 @@
 //! Hits, as JSON lines and paged; or counted.
 
+use crate::answer::{answer, attached, tag_of};
 use crate::gate::Agreed;
-use crate::jobs::{answer, attached, find, output_of, tag_of};
+use crate::jobs::{find, output_of};
 use crate::routes::JSON;
 use crate::{Api, Caller, Problem};
 use axum::Extension;

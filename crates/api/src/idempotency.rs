@@ -24,7 +24,7 @@ const WAIT: Duration = Duration::from_millis(1500);
 
 /// The client's key: a string of RFC 9651, or the same without quotes. Requests are compared as parsed, so that
 /// spaces and the order of members don't matter.
-pub(crate) fn key_of(headers: &HeaderMap, posted: &Json) -> Result<Option<IdempotencyKey>, Problem> {
+pub(crate) fn key_of(headers: &HeaderMap, body: &[u8]) -> Result<Option<IdempotencyKey>, Problem> {
     let mut values = headers.get_all(HEADER).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let wrong = |detail: String| {
@@ -40,7 +40,9 @@ pub(crate) fn key_of(headers: &HeaderMap, posted: &Json) -> Result<Option<Idempo
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err(wrong(format!("it has {} bytes: 1 to {KEY_BYTES_MAX} are taken", key.len())));
     }
-    let fingerprint = Digest::of_file(&serde_json::to_vec(posted).unwrap_or_default());
+    let posted: Json =
+        serde_json::from_slice(body).map_err(|e| Problem::invalid(format!("the body is no JSON: {e}")))?;
+    let fingerprint = Digest::of_file(&serde_json::to_vec(&posted).unwrap_or_default());
     Ok(Some(IdempotencyKey { scope: "POST /v1/jobs".into(), key, fingerprint }))
 }
 

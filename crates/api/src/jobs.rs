@@ -1,17 +1,16 @@
 //! Jobs: submit, list, look at, wish for.
 
+use crate::answer::{answer, attached, tag_of, text_of, written};
 use crate::prefer::Preferences;
-use crate::routes::JSON;
 use crate::watch::has_ended;
 use crate::{Api, Caller, Problem, gate, idempotency, money};
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use dragnet_job::spec::JobSpec;
 use dragnet_job::{KIND, bill as bills, topic, view};
-use dragnet_kernel::Digest;
 use dragnet_pattern::{Accept, Filter, PRIORITY, Page, Row, Status, Work, crash};
 use dragnet_run::{Output, Report, ReportTotals};
 use serde::{Deserialize, Serialize};
@@ -25,43 +24,6 @@ const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 const LIGHT_BYTES_MAX: usize = 200;
 /// How deep a body's lists and objects may stand in each other.
 const DEPTH_MAX: usize = 16;
-
-/// JSON, tagged where it is what was found.
-pub(crate) fn answer(status: StatusCode, body: &impl Serialize) -> Response {
-    written(status, text_of(body))
-}
-
-/// The line that says it.
-fn text_of(body: &impl Serialize) -> String {
-    // Nothing that is shown has keys that are no text, all that could fail.
-    serde_json::to_string(body).unwrap_or_default() + "\n"
-}
-
-fn written(status: StatusCode, text: String) -> Response {
-    match status {
-        StatusCode::OK => tagged(JSON, text),
-        _ => (status, [(header::CONTENT_TYPE, JSON)], text).into_response(),
-    }
-}
-
-/// What is found, with a tag by which a client asks whether it has changed.
-pub(crate) fn tagged(media: &'static str, text: impl Into<Body> + AsRef<str>) -> Response {
-    let tag = tag_of(text.as_ref());
-    ([(header::CONTENT_TYPE, media.to_owned()), (header::ETAG, tag)], text.into()).into_response()
-}
-
-pub(crate) fn tag_of(text: &str) -> String {
-    format!("\"{}\"", &Digest::of_file(text.as_bytes())[..16])
-}
-
-/// A result that a browser saves and does not show.
-pub(crate) fn attached(mut response: Response, id: &str, name: &str) -> Response {
-    // An id that was found is a UUID.
-    if let Ok(value) = HeaderValue::try_from(format!("attachment; filename=\"{id}.{name}\"")) {
-        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
-    }
-    response
-}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,8 +40,9 @@ pub(crate) async fn submit(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let Query(query) = query?;
-    let posted = parse(&body?)?;
-    let key = idempotency::key_of(&headers, &posted)?;
+    let body = body?;
+    let posted = read(&body)?;
+    let key = idempotency::key_of(&headers, &body)?;
     let mut spec = checked(posted).await?;
     if let Err(foreign) = money::refuse_foreign(&api, &caller, &spec)
         && (query.validate_only || !money::is_repeated(&api, &caller, key.as_ref()).await?)
@@ -162,14 +125,19 @@ async fn until_ended(
     Ok(Some(text_of(&view::of(&*api.store, &work, &rows).await?)))
 }
 
-fn parse(body: &Bytes) -> Result<Json, Problem> {
+/// The job that is posted. It is read as what it is and not as any JSON first, so that a member that is given twice is
+/// refused and not half of it forgotten.
+fn read(body: &Bytes) -> Result<JobSpec, Problem> {
     let depth = depth_of(body);
     if depth > DEPTH_MAX {
         return Err(Problem::invalid(format!(
             "the body is nested {depth} deep: at most {DEPTH_MAX} is taken"
         )));
     }
-    serde_json::from_slice(body).map_err(|e| Problem::invalid(format!("the body is no JSON: {e}")))
+    serde_json::from_slice(body).map_err(|e| match e.is_data() {
+        true => Problem::invalid(format!("the job: {e}")),
+        false => Problem::invalid(format!("the body is no JSON: {e}")),
+    })
 }
 
 /// How deep brackets stand in each other, outside of strings.
@@ -191,11 +159,9 @@ fn depth_of(body: &[u8]) -> usize {
     most
 }
 
-/// The job that is posted, if it can be one. To know that its patterns are compiled, which takes a processor for up to
+/// The job, if it can be one. To know that its patterns are compiled, which takes a processor for up to
 /// seconds, and then is done beside the threads that answer others.
-async fn checked(posted: Json) -> Result<JobSpec, Problem> {
-    let spec: JobSpec =
-        serde_json::from_value(posted).map_err(|e| Problem::invalid(format!("the job: {e}")))?;
+async fn checked(spec: JobSpec) -> Result<JobSpec, Problem> {
     if spec.output.is_some() {
         let detail = "`output` is the service's to choose: leave it out";
         return Err(Problem::invalid(detail).at("/output".into()));

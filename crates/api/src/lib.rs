@@ -4,6 +4,7 @@
 //! the Status DB and the output that they write.
 
 mod allowance;
+mod answer;
 mod audit;
 mod body;
 mod caller;

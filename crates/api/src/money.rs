@@ -1,7 +1,7 @@
 //! Money: what a job would cost, whether its budget is spent, the caller's invoices and usage.
 
+use crate::answer::answer;
 use crate::gate::Agreed;
-use crate::jobs::answer;
 use crate::routes::{CSV, HTML, JSON};
 use crate::{Api, Caller, Problem};
 use axum::Extension;

@@ -3,7 +3,7 @@
 //! They are files of this crate and fetch nothing from elsewhere; the policy that [`crate::gate`] sends with them lets
 //! them run no other script than these.
 
-use crate::jobs::tagged;
+use crate::answer::tagged;
 use crate::kinds::{self, Kind};
 use crate::{Problem, openapi};
 use axum::extract::Path;

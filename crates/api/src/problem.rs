@@ -1,12 +1,13 @@
 //! Errors as clients get them: RFC 9457, always, the framework's own included.
 
+use crate::answer::text_of;
 use crate::kinds;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dragnet_job::hits;
 use dragnet_pattern::Error;
-use serde_json::json;
+use serde::Serialize;
 
 /// An error response.
 #[derive(Debug)]
@@ -70,20 +71,29 @@ impl Problem {
     }
 }
 
+/// A problem as it is written (RFC 9457, 3).
+#[derive(Debug, Serialize)]
+struct Document {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<String>,
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut body = json!({
-            "type": format!("/problems/{}", self.kind),
-            "title": self.title,
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        });
-        if let Some(pointer) = self.pointer {
-            body["pointer"] = pointer.into();
-        }
-        let mut response =
-            (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string())
-                .into_response();
+        let document = Document {
+            kind: format!("/problems/{}", self.kind),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: self.detail,
+            pointer: self.pointer,
+        };
+        let media = [(header::CONTENT_TYPE, "application/problem+json")];
+        let mut response = (self.status, media, text_of(&document)).into_response();
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
