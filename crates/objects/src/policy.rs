@@ -152,6 +152,10 @@ pub(crate) fn plain_authority(scheme: &str, authority: &str) -> Option<String> {
         _ => (authority.as_str(), ""),
     };
     let host = host.strip_suffix('.').unwrap_or(host);
+    // A client that puts the bucket into the path would have it resolved away, and the key be the bucket.
+    if host.starts_with('.') || host.ends_with('.') || (host.is_empty() && authority != host) {
+        return None;
+    }
     let is_own = matches!((scheme, port), (_, "") | ("http", "80") | ("https", "443"));
     Some(if is_own { host.to_owned() } else { format!("{host}:{port}") })
 }
@@ -215,6 +219,9 @@ mod tests {
             ("https://host/", "https://host.evil/x", false),
             ("https://host/", "https://u:p@host/x", false),
             ("https://host/", "http://host/x", false),
+            ("s3://", "s3://crawl/a", true),
+            ("s3://", "s3://./crawl/a", false),
+            ("s3://", "s3://../crawl/a", false),
             ("https://", "https://any/x", true),
             ("https://", "http://any/x", false),
             ("file:///data/", "/data/a", true),
