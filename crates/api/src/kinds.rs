@@ -48,6 +48,12 @@ pub static KINDS: &[Kind] = &[
         remedy: "Name what stands in the tenant's list of datasets, or ask whoever runs the service to add to it.",
     },
     Kind {
+        name: "deadline",
+        status: "",
+        means: "The job's deadline passed while it waited for its turn or for a server, before anything was read.",
+        remedy: "Submit it again with more time, or when the service has less to do.",
+    },
+    Kind {
         name: "hits-expired",
         status: "410",
         means: "The job's hits were kept for as long as this service keeps hits. Its coverage, digest and bill are still there.",

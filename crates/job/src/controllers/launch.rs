@@ -3,7 +3,7 @@
 //! The run's id is the job's, so it is reserved by acceptance itself; the plan is put if absent, so a second
 //! attempt runs the first one's plan.
 
-use super::{Engines, Job, LAUNCH, blocking, engine_failed, failed, quota};
+use super::{Engines, Job, LAUNCH, blocking, engine_failed, failed, is_late, quota};
 use crate::budget;
 use crate::dataset::{self, Resolved};
 use crate::guard::{Guard, outputs};
@@ -50,6 +50,15 @@ impl Controller for Launch {
         }
         if claim.work.cancel {
             return Ok(end(Status::Cancelled).event("launch.cancelled", json!({})));
+        }
+        if is_late(claim) && budget::reservation(store, &claim.work.id).await?.is_none() {
+            // Once it has reserved something it may run: then its end is Monitoring's.
+            let mut advance = refused(json!({
+                "type": "/problems/deadline", "title": "The deadline passed before the job could begin",
+                "detail": "it waited for its turn or for a server until then: give it more time, or try again later",
+            }));
+            advance.metrics = Some(json!({ "cut_by": [Reason::Deadline] }));
+            return Ok(advance);
         }
         let job = Job::of(claim)?;
         let engine = job.engine(&self.engines)?;

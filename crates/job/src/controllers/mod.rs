@@ -79,6 +79,11 @@ impl Job {
     }
 }
 
+/// Whether the job should be over by now.
+fn is_late(claim: &Claim) -> bool {
+    claim.work.deadline_ms.is_some_and(|deadline| claim.now_ms >= deadline)
+}
+
 fn engine_failed(e: dragnet_engine::Error) -> Failure {
     match e {
         dragnet_engine::Error::Down { engine, reason } => {

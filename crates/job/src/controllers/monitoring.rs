@@ -4,7 +4,7 @@
 //! It is a tick that is taken again and again, and each tick starts from what lies in the output and in the
 //! Status DB, so that any process can take the next one.
 
-use super::{Engines, Job, MONITORING, blocking, engine_failed, failed};
+use super::{Engines, Job, MONITORING, blocking, engine_failed, failed, is_late};
 use crate::{stage, topic};
 use async_trait::async_trait;
 use dragnet_engine::{Observed, Round};
@@ -15,6 +15,7 @@ use dragnet_run::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use std::time::Duration;
 const ROUNDS_BY_SHARD: u32 = 3;
 /// Rounds in which a shard may fail before it is given up.
 const FAILED_ROUNDS_MAX: u32 = 2;
-/// How often the shard in which the limit on hits falls is tried.
+/// How often the shard in which the limit on hits falls is tried again before it is given up.
 const RERUNS_MAX: u32 = 5;
 /// The time between two ticks while something changes, and the longest while nothing does.
 const TICK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
@@ -61,6 +62,8 @@ struct Memo {
     left_out: BTreeMap<usize, usize>,
     /// Shards that are not run again.
     given_up: BTreeSet<usize>,
+    /// Those of them whose records don't count, as they have more hits than are left and can't be had with fewer.
+    disowned: BTreeSet<usize>,
     /// Whether broken objects run on as one shard.
     to_end: bool,
     /// Why the run is to end before all is read. Once decided it holds.
@@ -79,6 +82,7 @@ impl Default for Memo {
             seen: BTreeMap::new(),
             left_out: BTreeMap::new(),
             given_up: BTreeSet::new(),
+            disowned: BTreeSet::new(),
             to_end: false,
             ends_by: None,
             settled: 0,
@@ -208,7 +212,7 @@ fn ends_by(claim: &Claim, counted: &Counted) -> Option<Reason> {
     if claim.work.cancel {
         return Some(Reason::Cancelled);
     }
-    claim.work.deadline_ms.is_some_and(|deadline| claim.now_ms >= deadline).then_some(Reason::Deadline)
+    is_late(claim).then_some(Reason::Deadline)
 }
 
 /// Reads what is new in the output and follows the chains.
@@ -246,7 +250,13 @@ fn look(output: &Output, memo: &Memo, before: Option<Arc<Known>>) -> Result<Sigh
             notes.entry(note.shard).or_default().push(note);
         }
     }
-    let chain = follow(&plan, &output.uri(), &records, &memo.given_up, memo.to_end);
+    let chain = {
+        let mut have = Cow::Borrowed(&records);
+        if !memo.disowned.is_empty() {
+            have.to_mut().retain(|shard, _| !memo.disowned.contains(shard));
+        }
+        follow(&plan, &output.uri(), &have, &memo.given_up, memo.to_end)
+    };
     let anchored = chain.anchored.keys().copied().collect();
     Ok(Sight { known: Arc::new(Known { plan, records, anchored }), chain, notes })
 }
@@ -393,10 +403,10 @@ impl Monitoring {
             let reruns = memo.failed_rounds.entry(task.shard).or_default();
             *reruns += 1;
             if *reruns > RERUNS_MAX {
-                return Err(Failure::Park(format!(
-                    "shard {}, in which the limit on hits falls, can't be run again",
-                    task.shard
-                )));
+                // Its object changed since: it is a gap, and what is behind it counts.
+                memo.given_up.insert(task.shard);
+                memo.disowned.insert(task.shard);
+                return Ok(again(memo, metrics, Duration::ZERO));
             }
         } else {
             for task in &mut tasks {
