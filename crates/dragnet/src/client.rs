@@ -42,6 +42,14 @@ struct Answer {
     body: String,
 }
 
+/// Where a job is. What is no id must not become another path, with another verb.
+pub(crate) fn path_of(job: &str) -> Result<String> {
+    match uuid::Uuid::try_parse(job).is_ok_and(|id| id.to_string() == job) {
+        true => Ok(format!("/v1/jobs/{job}")),
+        false => bail!("there is no job `{job}`: `dragnet list` shows which there are"),
+    }
+}
+
 impl Client {
     /// A client of the services at `urls`, which commas part, that shows a key if it has one.
     pub(crate) fn new(urls: &str, key: Option<Secret>) -> Result<Client> {
@@ -94,15 +102,12 @@ impl Client {
     }
 
     pub(crate) fn job(&self, id: &str) -> Result<Json> {
-        self.get(&format!("/v1/jobs/{id}"))
+        self.get(&path_of(id)?)
     }
 
     pub(crate) fn wish(&self, id: &str, verb: &str) -> Result<Json> {
-        json_of(
-            self.repeat(|url| {
-                self.keyed(self.agent.post(format!("{url}/v1/jobs/{id}:{verb}"))).send_empty()
-            })?,
-        )
+        let path = path_of(id)?;
+        json_of(self.repeat(|url| self.keyed(self.agent.post(format!("{url}{path}:{verb}"))).send_empty())?)
     }
 
     pub(crate) fn hits(&self, path: &str) -> Result<HitPage> {

@@ -118,19 +118,19 @@ fn summarise(client: &Client, job: &Json, took: Duration) {
     let status = job["status"].as_str().unwrap_or_default();
     let number = |name: &str| job["progress"][name].as_u64().unwrap_or(0);
     let launched = &job["controllers"]["launch"]["metrics"];
-    eprintln!("job       {id}: {}", status.replace('_', " "));
+    say!("job       {id}: {}", status.replace('_', " "));
     if let Some(detail) = job["error"]["detail"].as_str() {
-        eprintln!("error     {detail}");
+        say!("error     {detail}");
     }
     for (name, row) in job["controllers"].as_object().into_iter().flatten() {
         if let (Some("parked"), Some(error)) = (row["status"].as_str(), row["error"].as_str()) {
-            eprintln!("parked    at {name}: {error}");
-            eprintln!("          `dragnet redrive {id}` sends it on its way again");
+            say!("parked    at {name}: {error}");
+            say!("          `dragnet redrive {id}` sends it on its way again");
         }
     }
-    eprintln!("hits      {} in {} records", HumanCount(number("hits")), HumanCount(number("records")));
+    say!("hits      {} in {} records", HumanCount(number("hits")), HumanCount(number("records")));
     let (objects, shards) = (launched["objects"].as_u64().unwrap_or(0), number("shards_done"));
-    eprintln!(
+    say!(
         "read      {} of {} objects in {shards} {}, {:.2} s",
         HumanBytes(number("bytes_done")),
         HumanCount(objects),
@@ -138,14 +138,14 @@ fn summarise(client: &Client, job: &Json, took: Duration) {
         took.as_secs_f64()
     );
     if let Ok(report) = client.get(&format!("/v1/jobs/{id}/coverage")) {
-        eprintln!("coverage  {}", coverage_line(&report));
+        say!("coverage  {}", coverage_line(&report));
     }
     if let Some(digest) = job["digest"].as_str() {
-        eprintln!("digest    {digest}");
+        say!("digest    {digest}");
     }
     if let Some(cost) = job["cost_micros"].as_i64() {
         let currency = job["controllers"]["billing"]["metrics"]["currency"].as_str().unwrap_or_default();
-        eprintln!("cost      {} {currency}", dragnet_job::invoice::money(cost));
+        say!("cost      {} {currency}", dragnet_job::invoice::money(cost));
     }
 }
 

@@ -2,6 +2,14 @@
 //!
 //! This file reads the command line and the environment and hands over to one file per command.
 
+/// Says it on stderr, if anybody still reads that: `eprintln!` panics where a pipe is closed.
+macro_rules! say {
+    ($($said:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), $($said)*);
+    }};
+}
+
 mod allocator;
 mod client;
 mod commands;
@@ -57,6 +65,6 @@ fn main() -> ExitCode {
 }
 
 fn failed(e: &anyhow::Error) -> ExitCode {
-    eprintln!("dragnet: {e:#}");
+    say!("dragnet: {e:#}");
     exit::ERROR.into()
 }

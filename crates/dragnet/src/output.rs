@@ -94,11 +94,17 @@ fn lines(hit: &Hit<'_>, color: bool, before: usize, after: usize, out: &mut Vec<
     let (first, last) = (line_start(bytes, at.start), line_end(bytes, at.end.max(at.start + 1) - 1));
     let mut from = first;
     for _ in 0..before {
-        from = if from > 0 { line_start(bytes, from - 1) } else { 0 };
+        if from == 0 {
+            break;
+        }
+        from = line_start(bytes, from - 1);
     }
     let mut to = last;
     for _ in 0..after {
-        to = if to < bytes.len() { line_end(bytes, to) } else { to };
+        if to == bytes.len() {
+            break;
+        }
+        to = line_end(bytes, to);
     }
     let mut start = from;
     while start < to {
@@ -109,7 +115,7 @@ fn lines(hit: &Hit<'_>, color: bool, before: usize, after: usize, out: &mut Vec<
         writeln!(out, "{}{shown}", place(hit, if is_match { ':' } else { '-' }))?;
         start = end;
     }
-    if before + after > 0 {
+    if before > 0 || after > 0 {
         writeln!(out, "--")?;
     }
     Ok(())

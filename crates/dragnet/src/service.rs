@@ -409,7 +409,7 @@ async fn entry_for(listen: &Listen, store: &dyn Store) -> Result<(Entry, Option<
     let has_tenants = dragnet_tenant::any(store).await?;
     if listen.at.ip().is_loopback() {
         if !has_tenants {
-            eprintln!("no tenant is defined: whoever is on this machine needs no key (`dragnet tenant add`)");
+            say!("no tenant is defined: whoever is on this machine needs no key (`dragnet tenant add`)");
         }
         return Ok((Entry::Local, None));
     }
@@ -447,6 +447,13 @@ pub(crate) fn open_store(args: &ServiceArgs, state: &Path) -> Result<Arc<dyn Sto
 
 /// The Status DB that `--store` names, else the one in the state folder.
 pub(crate) fn store_at(url: Option<&str>, state: &Path, has_notices: bool) -> Result<Arc<dyn Store>> {
+    const POSTGRES: [&str; 2] = ["postgres", "postgresql"];
+    // The rest of it may hold a password, and is not said.
+    if let Some((scheme, _)) =
+        url.and_then(|url| url.split_once("://")).filter(|(s, _)| !POSTGRES.contains(s))
+    {
+        bail!("`--store` has the scheme `{scheme}://`: use `sqlite:FILE` or `postgres://USER@HOST/DB`");
+    }
     match store_file(url, state) {
         Some(file) => Ok(Arc::new(sqlite::open(&file, MACHINES, MODULES)?)),
         None => open_postgres(url.unwrap_or_default(), has_notices),

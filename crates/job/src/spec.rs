@@ -46,7 +46,7 @@ pub struct JobSpec {
 
 /// Objects to be searched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub enum Source {
     /// An absolute path, a `file:` URI, a folder, a glob of paths; or an object on a server, a prefix that ends with `/`,
     /// a glob of keys.
@@ -99,6 +99,9 @@ const ENGINES: [&str; 2] = ["local", "hadoop"];
 const PATTERNS_MAX: usize = 1000;
 /// The most entries of a dataset; longer lists belong in a manifest.
 const SOURCES_MAX: usize = 10_000;
+
+/// The longest time for a job, in seconds: a hundred years.
+const DEADLINE_S_MAX: u64 = 100 * 365 * 86_400;
 
 /// What is wrong with a spec, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -176,6 +179,10 @@ impl JobSpec {
             ("input_bytes", limits.input_bytes),
             ("deadline_s", limits.deadline_s),
         ];
+        if let Some(seconds) = limits.deadline_s.filter(|seconds| *seconds > DEADLINE_S_MAX) {
+            let detail = format!("`deadline_s` is {seconds}: at most {DEADLINE_S_MAX} are taken");
+            return invalid("/limits/deadline_s", detail);
+        }
         for (name, limit) in counts {
             if limit == Some(0) {
                 return invalid(
@@ -212,7 +219,13 @@ mod tests {
         let many: Vec<Json> = (0..1001).map(|n| json!({ "name": format!("p{n}"), "regex": "x" })).collect();
         let large: Vec<Json> =
             (0..1000).map(|n| json!({ "name": format!("p{n}"), "regex": r"\w{50}" })).collect();
-        let rows: [(&str, Json, &str, &str); 10] = [
+        let rows: [(&str, Json, &str, &str); 11] = [
+            (
+                "a deadline",
+                json!({ "patterns": [{ "regex": "x" }], "dataset": ["/d"], "limits": { "deadline_s": u64::MAX } }),
+                "/limits/deadline_s",
+                "are taken",
+            ),
             ("length", of(&"x".repeat(10_001)), "/patterns/0", "10001 bytes long, and 10000 is the most"),
             ("nesting", of(&nested(251)), "/patterns/0", "(250)"),
             (

@@ -54,7 +54,7 @@ pub(crate) struct SearchArgs {
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub(crate) sample: Option<usize>,
     /// Approximate number of stored bytes per shard [default: 64 MiB; 8 MiB for `scan`]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) shard_bytes: Option<u64>,
 }
 

@@ -1,8 +1,8 @@
 //! The store that an operator's command works on, beside a service or without one.
 
-use crate::service::{make_private, store_at};
+use crate::service::{make_private, store_at, store_file};
 use crate::settings::Settings;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use dragnet_pattern::Store;
 use dragnet_tenant::audit::{Act, DONE};
 use std::path::PathBuf;
@@ -31,6 +31,15 @@ pub(crate) struct Opened {
 }
 
 impl AtStore {
+    /// As [`AtStore::open`], for what a store that was made just now says nothing of.
+    pub(crate) fn open_existing(&self, settings: &Settings) -> Result<Opened> {
+        let state = self.state.as_ref().unwrap_or(&settings.state);
+        if let Some(file) = store_file(self.store.as_deref(), state).filter(|file| !file.exists()) {
+            bail!("there is no Status DB `{}`: name it by `--state` or `--store`", file.display());
+        }
+        self.open(settings)
+    }
+
     pub(crate) fn open(&self, settings: &Settings) -> Result<Opened> {
         let state = self.state.as_ref().unwrap_or(&settings.state);
         make_private(state)?;

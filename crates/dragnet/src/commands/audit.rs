@@ -20,7 +20,7 @@ pub(crate) struct Audit {
 
 impl Audit {
     pub(crate) fn run(self, settings: &Settings) -> Result<ExitCode> {
-        let at = self.at.open(settings)?;
+        let at = self.at.open_existing(settings)?;
         let audit = at.wait(audit::audit(&*at.store))?;
         let agrees = audit.disagreements.is_empty();
         if self.json {

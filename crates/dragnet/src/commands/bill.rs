@@ -1,6 +1,7 @@
 //! `dragnet bill`
 
 use super::{Target, print_json};
+use crate::client::path_of;
 use crate::exit;
 use crate::settings::Settings;
 use anyhow::Result;
@@ -22,7 +23,7 @@ pub(crate) struct Bill {
 impl Bill {
     pub(crate) fn run(self, settings: &Settings) -> Result<ExitCode> {
         let reached = self.target.reach(settings)?;
-        let bill = reached.client.get(&format!("/v1/jobs/{}/bill", self.job))?;
+        let bill = reached.client.get(&format!("{}/bill", path_of(&self.job)?))?;
         if self.json {
             print_json(&bill)?;
             return Ok(exit::HITS.into());

@@ -1,6 +1,7 @@
 //! `dragnet coverage`
 
 use super::{Target, print_json};
+use crate::client::path_of;
 use crate::exit;
 use crate::follow::coverage_line;
 use crate::settings::Settings;
@@ -22,7 +23,7 @@ pub(crate) struct Coverage {
 impl Coverage {
     pub(crate) fn run(self, settings: &Settings) -> Result<ExitCode> {
         let reached = self.target.reach(settings)?;
-        let report = reached.client.get(&format!("/v1/jobs/{}/coverage", self.job))?;
+        let report = reached.client.get(&format!("{}/coverage", path_of(&self.job)?))?;
         let complete = report["complete"] == true;
         if self.json {
             print_json(&report)?;

@@ -34,7 +34,7 @@ impl Demo {
         make_private(&state)?;
         pack_documents(settings, &folder)?;
         let mut service = embed(&self.service, settings, dragnet_tenant::DEFAULT)?;
-        eprintln!("service   embedded at {}, state in `{}`", service.url, state.display());
+        say!("service   embedded at {}, state in `{}`", service.url, state.display());
         let client = service.client()?;
         let spec = json!({
             "patterns": [{ "name": "rfc", "regex": PATTERN }],
@@ -44,11 +44,11 @@ impl Demo {
         });
         let job = client.submit(&spec)?;
         let id = job["id"].as_str().unwrap_or_default();
-        eprintln!("POST      /v1/jobs {PATTERN}\n202       {id}");
+        say!("POST      /v1/jobs {PATTERN}\n202       {id}");
         finish_here(&mut service, id)?;
         let code = follow(&client, id, Show::Nothing)?;
         let counts = client.get(&format!("/v1/jobs/{id}/hits?count_by=match&top=5"))?;
-        eprintln!("most      {}", most(&counts));
+        say!("most      {}", most(&counts));
         service.end();
         let program = std::env::args().next().unwrap_or_else(|| "dragnet".into());
         let with_state = self
@@ -56,10 +56,10 @@ impl Demo {
             .state
             .as_ref()
             .map_or(String::new(), |state| format!(" --state {}", state.display()));
-        eprintln!("\nnext, try:");
-        eprintln!("  {program} hits {id}{with_state} --count-by match --top 10");
-        eprintln!("  {program} coverage {id}{with_state}");
-        eprintln!("  {program} search{with_state} -i 'todo|fixme' {}", shown(&documents_of(settings)));
+        say!("\nnext, try:");
+        say!("  {program} hits {id}{with_state} --count-by match --top 10");
+        say!("  {program} coverage {id}{with_state}");
+        say!("  {program} search{with_state} -i 'todo|fixme' {}", shown(&documents_of(settings)));
         Ok(code.into())
     }
 }
@@ -87,7 +87,7 @@ fn documents_of(settings: &Settings) -> Vec<PathBuf> {
 
 fn pack_documents(settings: &Settings, folder: &Path) -> Result<()> {
     if folder.join(format!("documents-{}.warc.gz", ARCHIVES - 1)).exists() {
-        eprintln!("documents packed before in `{}`", folder.display());
+        say!("documents packed before in `{}`", folder.display());
         return Ok(());
     }
     let begun = Instant::now();
@@ -114,7 +114,7 @@ fn pack_documents(settings: &Settings, folder: &Path) -> Result<()> {
     for archive in archives {
         archive.finish()?;
     }
-    eprintln!(
+    say!(
         "documents {packed} packed into {ARCHIVES} archives in `{}`, {:.1} s",
         folder.display(),
         begun.elapsed().as_secs_f64()

@@ -63,7 +63,7 @@ impl GroupCommand {
                 };
                 at.wait(at.store.remove_group(&name))?;
                 at.note(DEFAULT, "group.remove", &name)?;
-                eprintln!("removed `{name}` and {} messages that it had not consumed", group.waiting);
+                say!("removed `{name}` and {} messages that it had not consumed", group.waiting);
             }
         }
         Ok(exit::HITS.into())

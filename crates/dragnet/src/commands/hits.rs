@@ -1,10 +1,12 @@
 //! `dragnet hits`
 
 use super::{Target, print_json};
-use crate::exit;
-use crate::follow::{Show, exit_of, write_hits};
+use crate::client::path_of;
+use crate::exit::{self, Exit};
+use crate::follow::{Show, exit_of, is_over, write_hits};
 use crate::settings::Settings;
 use anyhow::Result;
+use serde_json::Value as Json;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -37,7 +39,7 @@ impl Hits {
         let job = reached.client.job(&self.job)?;
         let order =
             self.order.as_deref().unwrap_or(if job["digest"].is_string() { "dataset" } else { "settled" });
-        let base = format!("/v1/jobs/{}/hits", self.job);
+        let base = format!("{}/hits", path_of(&self.job)?);
         let redact = if self.redact { "&redact=true" } else { "" };
         let mut out = std::io::stdout().lock();
         if let Some(by) = &self.count_by {
@@ -46,27 +48,39 @@ impl Hits {
             if self.json {
                 drop(out);
                 print_json(&counts)?;
-                return Ok(exit::HITS.into());
+                return Ok(exit_code(&job).into());
             }
             for row in counts["counts"].as_array().into_iter().flatten() {
                 let key = row["key"].as_str().unwrap_or_default().replace('\n', "\\n");
                 writeln!(out, "{:7} {key}", row["count"])?;
             }
-            return Ok(exit::HITS.into());
+            return Ok(exit_code(&job).into());
         }
         let show = if self.json { Show::Json } else { Show::Text };
         let mut next = Some(format!("{base}?limit=1000&order={order}{redact}"));
-        let mut any = false;
         while let Some(path) = next {
             let page = reached.client.hits(&path)?;
             if page.lines.is_empty() {
                 break;
             }
-            any = true;
             write_hits(&mut out, &page.lines, show)?;
             next = page.next;
         }
-        // Without a hit, whether that is the complete answer is the job's to say.
-        Ok(if any { exit::HITS } else { exit_of(&job) }.into())
+        Ok(exit_code(&job).into())
     }
+}
+
+/// Whether that is the complete answer is the job's to say.
+fn exit_code(job: &Json) -> Exit {
+    let status = job["status"].as_str().unwrap_or_default();
+    if !is_over(job) {
+        say!("dragnet: the job is {status}: these are its hits so far");
+        return exit::GAPS;
+    }
+    let code = exit_of(job);
+    if code == exit::ERROR {
+        let why = job["error"]["detail"].as_str().unwrap_or("`dragnet status` says more");
+        say!("dragnet: the job is {status}: {why}");
+    }
+    code
 }

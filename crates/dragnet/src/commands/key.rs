@@ -117,7 +117,7 @@ impl KeyCommand {
                     overlap.map_err(|e| anyhow::anyhow!("`--overlap-hours {overlap_hours}`: {e}"))?;
                 let at = show.at.open(settings)?;
                 let (successor, secret) = at.wait(keys::rotate(&*at.store, &key, overlap, &at.act))?;
-                eprintln!("`{key}` is taken for another {overlap_hours} hours");
+                say!("`{key}` is taken for another {overlap_hours} hours");
                 print_new(&successor, &secret, show.json)?;
             }
             Verb::Revoke(Revoke { key, show }) => {
@@ -147,8 +147,8 @@ fn print_new(key: &Key, secret: &Secret, as_json: bool) -> Result<()> {
         return print_json(&shown);
     }
     let ends = key.expires_ms.map_or("never".to_owned(), time);
-    eprintln!("key {} of `{}`: may {}; ends {ends}", key.id, key.tenant, scopes(key));
-    eprintln!("it is shown this once; clients take it from DRAGNET_API_KEY");
+    say!("key {} of `{}`: may {}; ends {ends}", key.id, key.tenant, scopes(key));
+    say!("it is shown this once; clients take it from DRAGNET_API_KEY");
     Ok(writeln!(std::io::stdout(), "{}", secret.expose())?)
 }
 

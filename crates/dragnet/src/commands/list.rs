@@ -50,7 +50,7 @@ impl List {
             )?;
         }
         if let Some(next) = list["next"].as_str() {
-            eprintln!("more: --cursor {next}");
+            say!("more: --cursor {next}");
         }
         Ok(exit::HITS.into())
     }

@@ -32,7 +32,7 @@ impl Pack {
             }
         }
         let records = archive.finish()?;
-        eprintln!("{records} records in `{}`", self.output.display());
+        say!("{records} records in `{}`", self.output.display());
         Ok(exit::HITS.into())
     }
 }

@@ -46,7 +46,7 @@ impl Replay {
             }
         }
         if let Some(warc) = warc {
-            eprintln!("{} records", warc.finish()?);
+            say!("{} records", warc.finish()?);
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -113,7 +113,7 @@ impl Scan {
             std::fs::write(file, json).with_context(|| format!("write `{}`", file.display()))?;
         }
         if !report.complete {
-            eprintln!("dragnet: coverage: {}", coverage_line(&serde_json::to_value(&report)?));
+            say!("dragnet: coverage: {}", coverage_line(&serde_json::to_value(&report)?));
         }
         Ok(self.exit(&report).into())
     }
@@ -151,7 +151,7 @@ impl Scan {
             .iter()
             .filter(|skip| skip.detail.is_some() && swept.coverage.records.is_empty())
         {
-            eprintln!("dragnet: {name}: {}", skip.detail.as_deref().unwrap_or_default());
+            say!("dragnet: {name}: {}", skip.detail.as_deref().unwrap_or_default());
         }
         Ok(())
     }

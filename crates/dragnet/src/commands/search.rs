@@ -65,7 +65,7 @@ impl SearchCommand {
 pub(crate) fn finish_here(service: &mut Service, id: &str) -> Result<()> {
     let name = id.to_owned();
     service.on_interrupt(move || {
-        eprintln!("\nstopped; nothing is lost: `dragnet watch {name}` goes on from what is committed");
+        say!("\nstopped; nothing is lost: `dragnet watch {name}` goes on from what is committed");
         std::process::exit(exit::INTERRUPTED);
     });
     service.work(Some(id), &|_| true)
@@ -78,7 +78,7 @@ fn name_unfinished(client: &Client, own: &str) -> Result<()> {
         for job in list["jobs"].as_array().into_iter().flatten() {
             let id = job["id"].as_str().unwrap_or_default();
             if id != own {
-                eprintln!("unfinished: {id} ({status}); `dragnet watch {id}` goes on with it");
+                say!("unfinished: {id} ({status}); `dragnet watch {id}` goes on with it");
             }
         }
     }

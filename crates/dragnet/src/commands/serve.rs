@@ -70,14 +70,14 @@ impl Serve {
         let mut service = Service::start(&self.service, &settings.state, listen, self.operation)?;
         service.register()?;
         if let Some(admin) = service.admin(self.limits)? {
-            eprintln!("metrics at {admin}/metrics");
+            say!("metrics at {admin}/metrics");
         }
         if works {
             service.work(None, &has)?;
         }
         match has(API) {
-            true => eprintln!("listening on {}", service.url),
-            false => eprintln!("working as {}", self.roles.join(", ")),
+            true => say!("listening on {}", service.url),
+            false => say!("working as {}", self.roles.join(", ")),
         }
         service.wait()?;
         Ok(exit::HITS.into())

@@ -34,9 +34,7 @@ impl Submit {
             writeln!(std::io::stdout(), "{id}")?;
         }
         if reached.embedded.is_some() {
-            eprintln!(
-                "accepted; no service is named, so it waits until `dragnet watch {id}` or `dragnet serve`"
-            );
+            say!("accepted; no service is named, so it waits until `dragnet watch {id}` or `dragnet serve`");
         }
         Ok(exit::HITS.into())
     }

@@ -170,7 +170,7 @@ impl TenantCommand {
                 let at = at.open(settings)?;
                 let limits = limits.over(Limits::default())?;
                 at.wait(tenant::add(&*at.store, &name, &limits, &at.act))?;
-                eprintln!("made the tenant `{name}`; `dragnet key add {name}` makes a key for it");
+                say!("made the tenant `{name}`; `dragnet key add {name}` makes a key for it");
             }
             Verb::Set(Set { name, limits, at }) => {
                 let at = at.open(settings)?;
@@ -187,7 +187,7 @@ impl TenantCommand {
                 let at = at.open(settings)?;
                 let keys = at.wait(tenant::remove(&*at.store, &name, &at.act))?;
                 let jobs = if keep_jobs { 0 } else { at.wait(cancel_all(&*at.store, &name))? };
-                eprintln!("removed `{name}`: {keys} keys ended, {jobs} jobs cancelled");
+                say!("removed `{name}`: {keys} keys ended, {jobs} jobs cancelled");
             }
             Verb::List(List { json, at }) => {
                 let at = at.open(settings)?;

@@ -29,10 +29,7 @@ impl Watch {
             && !is_over(&job)
         {
             let progress = &job["progress"];
-            eprintln!(
-                "goes on: {} of {} shards are committed",
-                progress["shards_done"], progress["shards_total"]
-            );
+            say!("goes on: {} of {} shards are committed", progress["shards_done"], progress["shards_total"]);
             finish_here(service, &self.job)?;
         }
         let show = match (self.quiet, self.json) {

@@ -111,10 +111,14 @@ impl WebhookCommand {
         match self.verb {
             Verb::Add { url, tenant, key, at } => {
                 let opened = at.open(settings)?;
+                let known = opened.wait(dragnet_tenant::find(&*opened.store, &tenant))?;
+                if known.is_none() && tenant != DEFAULT {
+                    bail!("there is no tenant `{tenant}`: `dragnet tenant list` shows which there are");
+                }
                 let key = key.open(&opened)?;
                 let (made, secret) = opened.wait(webhooks::add(&*opened.store, &key, &tenant, &url))?;
                 // Shown first: whatever fails now, it is not lost.
-                eprintln!("made `{}` of `{tenant}`; its secret is shown this once", made.id);
+                say!("made `{}` of `{tenant}`; its secret is shown this once", made.id);
                 writeln!(out, "{secret}")?;
                 opened.note(&tenant, "webhook.add", &made.id)?;
             }
@@ -152,11 +156,13 @@ impl WebhookCommand {
             }
             Verb::Replay { job, at } => {
                 let opened = at.open(settings)?;
-                opened.wait(webhooks::replay(&*opened.store, &job, topic::ENDED))?;
                 let of = Statement::new("select tenant from work where id = ?1", vec![job.as_str().into()]);
                 let rows = opened.wait(opened.store.query(of))?;
-                let tenant = rows.first().map_or(DEFAULT, |row| row[0].text());
-                opened.note(tenant, "webhook.replay", &job)?;
+                let Some(row) = rows.first() else {
+                    bail!("there is no job `{job}`: `dragnet list` shows which there are");
+                };
+                opened.wait(webhooks::replay(&*opened.store, &job, topic::ENDED))?;
+                opened.note(row[0].text(), "webhook.replay", &job)?;
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -47,7 +47,7 @@ impl Wish {
         let reached = self.target.reach(settings)?;
         print_job(&reached.client.wish(&self.job, verb)?, self.json)?;
         if reached.embedded.is_some() {
-            eprintln!(
+            say!(
                 "noted; no service is named, so `dragnet watch {}` or `dragnet serve` carries it out",
                 self.job
             );

@@ -201,6 +201,24 @@ fn a_deadline_ends_a_job_with_what_it_has() {
 }
 
 #[test]
+fn a_deadline_ends_a_job_that_waits_to_begin() {
+    let sandbox = Sandbox::new();
+    let service = sandbox.serve();
+    // Nobody listens there, so Launch waits for the server.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut spec =
+        json!({ "patterns": [{ "regex": "x" }], "dataset": [format!("http://{nobody}/a.warc.gz")] });
+    spec["limits"] = json!({ "deadline_s": 1 });
+    let job = service.end_of(&service.submit(&spec));
+    assert_eq!(
+        (&job["status"], &job["error"]["type"]),
+        (&json!("failed"), &json!("/problems/deadline")),
+        "{job}"
+    );
+    assert_eq!((&job["cost_micros"], &job["cut_by"]), (&json!(0), &json!(["deadline"])), "{job}");
+}
+
+#[test]
 fn a_full_disk_is_said_and_the_job_goes_on_when_there_is_room() {
     let sandbox = Sandbox::new();
     let small = sandbox.path("small");
@@ -299,6 +317,39 @@ fn a_limit_that_falls_in_a_bundle_with_a_vanished_file_still_ends() {
     assert_eq!(result["status"], "completed_with_gaps");
     assert_eq!(service.hits(&id).len(), 5);
     assert!(gaps(&result["coverage"]).contains(&("1.txt".into(), "unreadable".into())), "{result}");
+}
+
+/// What a limit on hits wants to be read again may have gone by then.
+#[test]
+fn a_limit_that_falls_in_an_archive_that_changed_since_is_filled_by_what_is_behind_it() {
+    let sandbox = Sandbox::new();
+    let pages: Vec<u8> = (0..40).flat_map(|n| gzip(&page(n), 6)).collect();
+    // Two hits of three, so that the next archive is read again for the third.
+    sandbox.write("data/a.warc.gz", &(0..2).flat_map(|n| gzip(&page(n), 6)).collect::<Vec<u8>>());
+    for name in ["b", "c"] {
+        sandbox.write(&format!("data/{name}.warc.gz"), &pages);
+    }
+    let mut capped = spec(&sandbox.path("data"));
+    capped["limits"] = json!({ "hits": 3 });
+    let mut crashing = sandbox.serve_with(&[], Some("monitor.before_round"));
+    let _ = crashing.try_post("/v1/jobs", Some("k"), &capped.to_string());
+    crashing.wait();
+    sandbox.write("data/b.warc.gz", &[&*pages, &gzip(&page(41), 6)].concat());
+    let service = sandbox.serve();
+    let id = service.get("/v1/jobs").json()["jobs"][0]["id"].as_str().unwrap().to_owned();
+    let result = service.result(&id);
+    assert_eq!(result["status"], "completed_with_gaps", "{result}");
+    assert!(gaps(&result["coverage"]).contains(&("b.warc.gz".into(), "changed".into())), "{result}");
+    let hits = service.hits(&id);
+    let of = hits.iter().map(|hit| hit["object"].as_str().unwrap().rsplit('/').next().unwrap());
+    assert_eq!(of.collect::<Vec<_>>(), ["a.warc.gz", "a.warc.gz", "c.warc.gz"]);
+    for command in [&["hits", &id][..], &["hits", &id, "--count-by", "object"], &["coverage", &id]] {
+        assert_eq!(sandbox.run(command).status.code(), Some(3), "{command:?}");
+    }
+    // What is no id names no other path.
+    let other = sandbox.run(&["redrive", &format!("{id}:cancel?x=")]);
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert_eq!((other.status.code(), said.contains("there is no job")), (Some(2), true), "{said}");
 }
 
 /// A disk that is not mounted shows an empty folder, which is no run that read nothing.

@@ -100,6 +100,12 @@ fn what_is_wrong_is_a_problem_that_says_so() {
         ("a relative path", job(good.clone(), "tmp"), 400, "/dataset/0"),
         ("a scheme that nobody knows", job(good.clone(), "ftp://b/k"), 400, "/dataset/0"),
         (
+            "an unknown member of a list",
+            json!({ "patterns": good, "dataset": [{ "manifest": "/a", "bas": "/b" }] }).to_string(),
+            400,
+            "",
+        ),
+        (
             "a member twice",
             r#"{ "patterns": [{ "regex": "x", "regex": "y" }], "dataset": ["/tmp"] }"#.to_owned(),
             400,

@@ -225,6 +225,31 @@ fn a_zip_bomb_is_cut_at_a_limit_in_constant_memory() {
 }
 
 #[test]
+fn an_end_is_said_by_its_code_where_nobody_reads_what_is_said() {
+    let sandbox = Sandbox::new();
+    let page = sandbox.write("page.warc.gz", &gzip(&page(1), 6)).display().to_string();
+    let table = [
+        (&["scan", "(", &page][..], 2),
+        (&["scan", "--limit-hits", "1", ".", &page], 3),
+        (&["search", "needle", &page], 0),
+    ];
+    for (arguments, expected) in table {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = sandbox.dragnet(arguments).stderr(writer).output().unwrap().status;
+        assert_eq!(status.code(), Some(expected), "{arguments:?}");
+    }
+}
+
+#[test]
+fn as_many_lines_around_a_match_as_there_are() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.write("a.txt", b"one\ntwo needle\nthree\n").display().to_string();
+    let output = sandbox.run(&["scan", "-C", &usize::MAX.to_string(), "needle", &file]);
+    assert_eq!((output.status.code(), lines(&output).len()), (Some(0), 4));
+}
+
+#[test]
 fn records_are_listed_without_a_pattern() {
     let sandbox = Sandbox::new();
     let folder = data(&sandbox).display().to_string();
