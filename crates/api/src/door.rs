@@ -158,17 +158,18 @@ impl Door {
             action,
             act,
             path: path.to_owned(),
+            trail: self.trail.clone(),
         });
         request.extensions_mut().insert(caller);
-        Ok(Guest { allowance, noted })
+        Ok(Guest { allowance, noted, has_begun: false })
     }
 
     /// Notes what somebody did who was let in.
-    pub(crate) fn leave(&self, guest: Guest, response: &mut Response) {
-        if let Some(allowance) = guest.allowance {
+    pub(crate) fn leave(&self, mut guest: Guest, response: &mut Response) {
+        if let Some(allowance) = guest.allowance.take() {
             response.extensions_mut().insert(allowance);
         }
-        let Some(Noted { tenant, action, act, path }) = guest.noted else { return };
+        let Some(Noted { tenant, action, act, path, .. }) = guest.noted.take() else { return };
         let made = response.headers().get(header::LOCATION).and_then(|at| at.to_str().ok());
         match response.status() {
             status if status.is_success() => {
@@ -239,6 +240,25 @@ impl Door {
 pub(crate) struct Guest {
     allowance: Option<Allowance>,
     noted: Option<Noted>,
+    /// Whether a handler is at it.
+    has_begun: bool,
+}
+
+impl Guest {
+    /// A handler begins with what was asked.
+    pub(crate) fn begin(&mut self) {
+        self.has_begun = true;
+    }
+}
+
+/// Who hangs up before the answer ends the handler with it; what it did stands all the same.
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if let Some(Noted { tenant, action, act, path, trail }) = self.noted.take().filter(|_| self.has_begun)
+        {
+            trail.note(act.statement(&tenant, action, &path, audit::UNANSWERED));
+        }
+    }
 }
 
 struct Noted {
@@ -246,6 +266,7 @@ struct Noted {
     action: &'static str,
     act: Act,
     path: String,
+    trail: Trail,
 }
 
 /// Why somebody is not let in, and what of it the audit log is told: tenant, who, and the outcome.

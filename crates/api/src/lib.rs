@@ -108,9 +108,12 @@ async fn serve(State(api): State<Api>, request: Request, next: Next) -> Response
 /// The handler's answer to a request that HTTP has nothing against, that may be asked, and whose body has come.
 async fn admitted(api: &Api, mut request: Request, next: Next) -> Result<Response, Box<Response>> {
     let route = gate::pass(&mut request)?;
-    let guest = api.door.enter(route, &mut request).await?;
+    let mut guest = api.door.enter(route, &mut request).await?;
     let mut response = match body::in_time(request, api.client_time).await {
-        Ok(request) => next.run(request).await,
+        Ok(request) => {
+            guest.begin();
+            next.run(request).await
+        }
         Err(refusal) => *refusal,
     };
     gate::vary(route, &mut response);

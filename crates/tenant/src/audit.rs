@@ -9,6 +9,8 @@ use serde::Serialize;
 
 /// The outcome of what was done.
 pub const DONE: &str = "done";
+/// The outcome of what was begun for a client that had gone before the answer: done or not.
+pub const UNANSWERED: &str = "unanswered";
 
 /// Who does something, and from where.
 #[derive(Debug, Clone)]
