@@ -141,6 +141,12 @@ async fn postings(store: &dyn Store, audit: &mut Audit) -> Result<(), Error> {
     for row in store.query(Statement::new(wrong, Vec::new())).await? {
         audit.say("ledger", format!("the postings of line {} are not its two sides", row[0].int()));
     }
+    let foreign = "select l.id, l.tenant, w.tenant from ledger l join work w on w.id = l.work_id \
+                   where l.tenant <> w.tenant order by l.id";
+    for row in store.query(Statement::new(foreign, Vec::new())).await? {
+        let (id, billed, of) = (row[0].int(), row[1].text(), row[2].text());
+        audit.say("ledger", format!("line {id} is billed to `{billed}`, and its job is of `{of}`"));
+    }
     let lost = "select ledger_id, account from posting \
                 where not exists (select 1 from ledger where id = ledger_id) order by ledger_id, account";
     for row in store.query(Statement::new(lost, Vec::new())).await? {
@@ -264,6 +270,10 @@ fn billed(manifest: Option<&Manifest>, rates: Option<&Rates>, lines: &[Line], of
         let Some(rates) = rates else { continue };
         let meter = rates.meter.iter().find(|meter| meter.name == line.meter);
         let amount = meter.map(|meter| budget::signed(meter.amount_micros(quantity)));
+        if line.currency != rates.currency {
+            let (id, said) = (line.id, &line.currency);
+            audit.say(of, format!("its rates are in {}, and line {id} is in {said}", rates.currency));
+        }
         if amount != Some(line.amount_micros) || rates.version != line.rates_version {
             let (id, said) = (line.id, line.amount_micros);
             let should = amount.map_or("nothing".into(), |micros| micros.to_string());
@@ -364,6 +374,14 @@ async fn budgets(store: &dyn Store, audit: &mut Audit) -> Result<(), Error> {
         for (what, said, sum) in sums.into_iter().filter(|(_, said, sum)| said.int() != Value::int(sum)) {
             audit.say(&of, format!("it has {} {what}, and its jobs {}", said.int(), sum.int()));
         }
+    }
+    let lost = "select distinct tenant, month from reservation r where not exists \
+                (select 1 from budget b where b.tenant = r.tenant and b.month = r.month) order by tenant, month";
+    for row in store.query(Statement::new(lost, Vec::new())).await? {
+        audit.say(
+            format!("budget {} {}", row[0].text(), row[1].text()),
+            "it has gone, and jobs hold parts of it",
+        );
     }
     Ok(())
 }

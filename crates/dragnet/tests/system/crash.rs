@@ -153,6 +153,11 @@ fn survives(sandbox: &dyn Fn() -> Option<Sandbox>) {
         assert_eq!(sandbox.count("select count(*) from work"), 1, "{point}: one job");
         assert_eq!(sandbox.count("select count(*) from ledger"), 3, "{point}: one row a meter");
         assert_eq!(sandbox.count("select count(*) - count(distinct shard) from settled"), 0, "{point}");
+        let held = "select cast(sum(reserved_micros) as bigint) from budget";
+        assert_eq!(sandbox.count(held), 0, "{point}: nothing is held of the budget");
+        let spent =
+            "select cast(sum(spent_micros) - (select sum(amount_micros) from ledger) as bigint) from budget";
+        assert_eq!(sandbox.count(spent), 0, "{point}: what is billed is spent");
         let after = records(&sandbox.state());
         for (name, inode) in committed {
             assert_eq!(

@@ -551,6 +551,14 @@ fn an_audit_finds_what_was_tampered_with() {
         ("rates", "update rates set rates = replace(rates, ':7', ':8')", "by its rates a line"),
         ("a reservation", "update reservation set settled_micros = 1", "what it reserved was settled with 1"),
         ("a budget", "update budget set spent_micros = spent_micros + 1", "and its jobs"),
+        ("a budget is lost", "delete from budget", "it has gone"),
+        (
+            "another tenant's bill",
+            "update ledger set tenant = 'b' where id = 5; \
+             update posting set account = 'tenant/b' where ledger_id = 5 and account like 'tenant/%'",
+            "line 5 is billed to `b`",
+        ),
+        ("a currency", "update ledger set currency = 'XXX' where id = 5", "line 5 is in XXX"),
         (
             "the seal's hash",
             "update controller set metrics = replace(metrics, 'manifest_sha256\":\"', 'manifest_sha256\":\"0') where name = 'monitor'",
