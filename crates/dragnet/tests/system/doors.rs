@@ -145,6 +145,37 @@ fn what_a_dataset_leads_to_is_checked_again() {
     assert!(hits.contains("needle-1") && !hits.contains("needle-2"), "{hits}");
 }
 
+/// A link that takes the place of a planned file, with its size and time: only the mapper's own look can tell.
+#[test]
+fn a_link_that_comes_after_the_plan_is_not_followed() {
+    let sandbox = Sandbox::new();
+    sandbox.write("data/good.txt", b"a needle-1\n");
+    let planned = sandbox.write("data/planned.txt", b"a needle-2\n");
+    let secret = sandbox.write("outside/secret.txt", b"a needle-3\n");
+    let time = planned.metadata().unwrap().modified().unwrap();
+    std::fs::File::options().write(true).open(&secret).unwrap().set_modified(time).unwrap();
+    let data = sandbox.path("data").canonicalize().unwrap();
+    let key = tenant(&sandbox, &[&format!("file://{}/", data.display())]);
+    let mut crashing = sandbox.serve_with(&[], Some("launch.after_plan"));
+    let spec = json!({ "patterns": [{ "name": "n", "regex": "needle-[0-9]+" }], "dataset": [data] });
+    let request =
+        agent().post(format!("{}/v1/jobs", crashing.url)).header("Content-Type", "application/json");
+    // The service may die before it answers.
+    let _ = request.header("Authorization", format!("Bearer {key}")).send(spec.to_string());
+    crashing.wait();
+    std::fs::remove_file(&planned).unwrap();
+    symlink(&secret, &planned).unwrap();
+    let service = sandbox.serve();
+    let mut job = serde_json::Value::Null;
+    until("the job's end", || {
+        job = service.get_as(&key, "/v1/jobs").json()["jobs"][0].clone();
+        job["ended"].is_string()
+    });
+    assert_eq!(job["status"], "completed_with_gaps", "{job}");
+    let hits = service.get_as(&key, &format!("/v1/jobs/{}/hits", job["id"].as_str().unwrap())).body;
+    assert!(hits.contains("needle-1") && !hits.contains("needle-3"), "{hits}");
+}
+
 /// A name, an address in any way of writing it, and a redirect: none of them leads a service that serves strangers to a
 /// private address.
 #[test]
