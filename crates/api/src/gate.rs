@@ -6,10 +6,11 @@
 
 use crate::routes::{self, Found, JSON, Route};
 use crate::{Allowance, BODY_BYTES_MAX, Problem};
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
+use std::convert::Infallible;
 
 /// The media type that was agreed on, for handlers that give more than one.
 #[derive(Debug, Clone, Copy)]
@@ -223,6 +224,9 @@ impl Conditions {
         if self.is_read && response.status() == StatusCode::OK && is_known(&self.known, response.headers()) {
             response = not_modified(response);
         }
+        if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            *response.body_mut() = nothing();
+        }
         if let Some(allowance) = response.extensions_mut().remove::<Allowance>() {
             allowance.write(response.headers_mut());
         }
@@ -262,6 +266,12 @@ fn is_among(known: &[HeaderValue], tag: &str) -> bool {
     let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     let named = known.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     named.map(opaque).any(|known| known == "*" || known == opaque(tag))
+}
+
+/// No body, and no word of its length: a 304's would be that of the 200, and a 204 has none (RFC 9110, 8.6). axum states
+/// whatever length it can tell.
+fn nothing() -> Body {
+    Body::from_stream(futures_util::stream::empty::<Result<Bytes, Infallible>>())
 }
 
 /// The same answer without what it says (RFC 9110, 15.4.5).
