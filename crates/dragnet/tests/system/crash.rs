@@ -1,6 +1,6 @@
 //! `kill -9` at every named crash point: the job ends as if nothing had happened.
 
-use crate::harness::{Sandbox, spec, undisturbed};
+use crate::harness::{Sandbox, Service, spec, undisturbed, until};
 use rustix::process::{Signal, kill_process};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -127,14 +127,8 @@ fn survives(sandbox: &dyn Fn() -> Option<Sandbox>) {
     assert_eq!(expected["status"], "completed");
     assert!(expected["coverage"]["totals"]["hits"].as_u64() > Some(400), "{expected}");
     for point in POINTS {
-        let Some(sandbox) = sandbox() else { return };
-        let mut crashing = sandbox.serve_with(&[], Some(point));
         let body = spec.to_string();
-        let first = crashing.try_post("/v1/jobs", Some("one"), &body);
-        if point.ends_with("_wish") {
-            let id = first.unwrap().json()["id"].as_str().unwrap().to_owned();
-            let _ = crashing.try_post(&format!("/v1/jobs/{id}:redrive"), None, "");
-        }
+        let Some((sandbox, mut crashing)) = crashing(sandbox, point, &body) else { return };
         let status = crashing.wait();
         assert_eq!(status.signal(), Some(9), "{point} killed the service: {}", crashing.said());
         assert!(
@@ -166,6 +160,29 @@ fn survives(sandbox: &dyn Fn() -> Option<Sandbox>) {
                 "{point}: `{name}` was committed once"
             );
         }
+    }
+}
+
+/// A service that a point kills at its first job. Where all else is quick Billing finds both of its messages at once, and
+/// there is no second time at which it could be killed: then another service is tried.
+fn crashing(sandbox: &dyn Fn() -> Option<Sandbox>, point: &str, body: &str) -> Option<(Sandbox, Service)> {
+    loop {
+        let sandbox = sandbox()?;
+        let mut crashing = sandbox.serve_with(&[], Some(point));
+        let first = crashing.try_post("/v1/jobs", Some("one"), body);
+        if point.ends_with("_wish") {
+            let id = first.unwrap().json()["id"].as_str().unwrap().to_owned();
+            let _ = crashing.try_post(&format!("/v1/jobs/{id}:redrive"), None, "");
+        }
+        if point.starts_with("billing.") && point.ends_with(":2") {
+            let once =
+                "select count(*) from controller where name = 'billing' and step = 'done' and attempt = 1";
+            until("the crash", || crashing.has_ended() || sandbox.count(once) == 1);
+            if !crashing.has_ended() {
+                continue;
+            }
+        }
+        return Some((sandbox, crashing));
     }
 }
 
